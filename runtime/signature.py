@@ -1,0 +1,102 @@
+"""What travels inside an artifact beside its code: the signature."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+Dim = int | str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: the model's own name for it.
+        shape: an int for a fixed extent, a str for a symbolic one (a name, or an expression of names
+            such as ``"height // 2"``).
+        dtype: a NumPy or ml_dtypes name, such as ``"float32"`` or ``"bfloat16"``.
+    """
+
+    name: str
+    shape: tuple[Dim, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """Where one weight lies in the artifact's weight section.
+
+    Attributes:
+        offset: bytes from the start of the section, a multiple of 64.
+        shape: extents, in the layout that the kernels read.
+        dtype: element type.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """One kernel of an artifact, for reports.
+
+    Attributes:
+        name: the function's name in the library.
+        template: which template scheduled it.
+        flops: floating-point operations of one call, or None where they depend on symbolic extents.
+        bytes_moved: bytes that one call reads and writes at least once, or None likewise.
+    """
+
+    name: str
+    template: str
+    flops: int | None
+    bytes_moved: int | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The contract of an artifact.
+
+    Attributes:
+        inputs, outputs: in the model's order.
+        weights: in the order in which ``main`` takes them, after the inputs.
+        kernels: what the library holds, for reports.
+        target: the TVM target it was compiled for, as JSON text.
+        cpu_features: features, named as in ``/proc/cpuinfo``, without which the code would crash.
+        versions: of relaxc and TVM at compile time.
+        source_hash: SHA-256 of the source model.
+        precision: the precision option it was compiled with.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: tuple[WeightSpec, ...]
+    kernels: tuple[KernelSpec, ...]
+    target: str
+    cpu_features: tuple[str, ...]
+    versions: dict[str, str]
+    source_hash: str
+    precision: str = "fp32"
+
+    def to_json(self) -> str:
+        """The signature as JSON text; the same signature always gives the same text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Signature:
+        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError on foreign text."""
+        fields: dict[str, Any] = json.loads(text)
+        specs = {"inputs": TensorSpec, "outputs": TensorSpec, "weights": WeightSpec, "kernels": KernelSpec}
+        for key, spec in specs.items():
+            fields[key] = tuple(_thaw(spec, entry) for entry in fields[key])
+        fields["cpu_features"] = tuple(fields["cpu_features"])
+        return cls(**fields)
+
+
+def _thaw(spec: type[Any], entry: dict[str, Any]) -> Any:
+    return spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
