@@ -1,0 +1,68 @@
+# Everything runs in .venv, which the first target that needs it sets up; python3.11 (or newer), pip, gcc
+# and make are all that the machine must have.
+
+PYTHON := $(or $(shell command -v python3.11 2>/dev/null),$(shell command -v python3 2>/dev/null))
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+# The tests already run JOBS processes at once: one thread each keeps them from fighting over the cores.
+PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
+
+.PHONY: help demo test lint types imports unit-tests test-models bench format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo         compile a text recogniser, read a line of text with it, time it'
+	@echo 'make test         lint, types, import rules and all tests but the whole models'
+	@echo 'make test-models  whole real models and full-size architectures against ONNX Runtime'
+	@echo 'make bench        latency and start-up time beside ONNX Runtime'
+	@echo 'make format       format the code'
+	@echo 'make clean        remove what the other targets made'
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/relaxc demo
+
+test: lint types imports unit-tests
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test $(VENV)/typing/relaxc
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-test
+	$(BIN)/lint-imports
+
+unit-tests: $(VENV)/.installed-test
+	$(PYTEST)
+
+test-models: $(VENV)/.installed-test
+	$(PYTEST) -m models tests/models
+
+bench: $(VENV)/.installed-demo
+	$(BIN)/python -m benchmarks.end_to_end
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of optional dependencies; a changed pyproject.toml installs anew.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'relaxc needs Python 3.11 or newer: no python3 on the PATH' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "relaxc needs Python 3.11 or newer: $$('$(PYTHON)' --version) found" >&2; exit 1; }
+	'$(PYTHON)' -m venv $(VENV)
+
+# The root folder is the package, whatever the checkout is called: mypy finds it by its name through this link.
+$(VENV)/typing/relaxc: | $(BIN)/python
+	mkdir -p $(@D)
+	ln -sfn ../.. $@
