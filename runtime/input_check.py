@@ -1,0 +1,80 @@
+"""Checking a caller's arrays against the signature, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import ShapeError
+from .signature import TensorSpec
+from .tensors import ElementType
+
+
+class InputCheck:
+    """The inputs that an artifact takes, ready to be compared with what a caller passes."""
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        self._specs = tuple(specs)
+        self._names = frozenset(spec.name for spec in specs)
+        self._dtypes = tuple(ElementType.named(spec.dtype).numpy for spec in specs)
+
+    def arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+        """The arrays in the artifact's order.
+
+        Raises:
+            ShapeError: a name is missing or unknown, or a value is no NumPy array, has another dtype (it is
+                refused, never cast), rank or extent, or one symbolic dimension has two extents.
+        """
+        if inputs.keys() != self._names:
+            raise ShapeError(self._wrong_names(inputs))
+        extents: dict[str, tuple[int, str]] = {}
+        arrays = []
+        for spec, dtype in zip(self._specs, self._dtypes, strict=True):
+            value = inputs[spec.name]
+            if not isinstance(value, np.ndarray | np.generic):
+                raise ShapeError(
+                    f"input {spec.name!r}: expected a NumPy array, {describe(spec)}, "
+                    f"got {type(value).__name__}; convert it with numpy.asarray"
+                )
+            array = np.asarray(value)
+            if array.dtype != dtype:
+                raise ShapeError(_mismatch(spec, array, "dtypes are not converted; convert it with astype"))
+            _check_shape(spec, array, extents)
+            arrays.append(array)
+        return arrays
+
+    def _wrong_names(self, inputs: Mapping[str, Any]) -> str:
+        parts = []
+        if missing := sorted(self._names - inputs.keys()):
+            parts.append(f"missing {', '.join(map(repr, missing))}")
+        if unknown := sorted(str(name) for name in inputs if name not in self._names):
+            parts.append(f"unknown {', '.join(map(repr, unknown))}")
+        expected = ", ".join(f"{spec.name!r} {describe(spec)}" for spec in self._specs) or "none"
+        return f"wrong inputs: {'; '.join(parts)}; the model takes {expected}"
+
+
+def describe(spec: TensorSpec) -> str:
+    """A spec in one word, such as ``float32[batch,3,224,224]``."""
+    return f"{spec.dtype}[{','.join(map(str, spec.shape))}]"
+
+
+def _check_shape(spec: TensorSpec, array: np.ndarray[Any, Any], extents: dict[str, tuple[int, str]]) -> None:
+    """Compares shapes and records in ``extents`` what each symbol stands for, and which input said so."""
+    if array.ndim != len(spec.shape):
+        raise ShapeError(_mismatch(spec, array, f"the rank must be {len(spec.shape)}"))
+    for axis, (expected, got) in enumerate(zip(spec.shape, array.shape, strict=True)):
+        if expected == got:
+            continue
+        if isinstance(expected, int):
+            raise ShapeError(_mismatch(spec, array, f"axis {axis} must be {expected}"))
+        first, source = extents.setdefault(expected, (got, spec.name))
+        if first != got:
+            reason = f"axis {axis} must be {first}, because {expected} is {first} in input {source!r}"
+            raise ShapeError(_mismatch(spec, array, reason))
+
+
+def _mismatch(spec: TensorSpec, array: np.ndarray[Any, Any], reason: str) -> str:
+    got = f"{array.dtype.name if array.dtype.isnative else array.dtype}[{','.join(map(str, array.shape))}]"
+    return f"input {spec.name!r}: expected {describe(spec)}, got {got}; {reason}"
