@@ -1,4 +1,4 @@
-"""Feeds for the models of ``relaxc.compiler.published_models``: noise in several shapes, and natural input."""
+"""Input for the models of ``relaxc.compiler.published_models``: noise in several shapes, and natural."""
 
 from __future__ import annotations
 
