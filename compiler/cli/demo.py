@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import RelaxcError
 from ...runtime.executable import Executable
+from ...runtime.processor import default_threads
 from ..ppocr import CtcDecoder, recogniser_input, render_line
 from ..published_models import fetch
 
@@ -77,7 +77,7 @@ def _onnxruntime_run(model: Path, feed: dict[str, NDArray[np.float32]]) -> Calla
         return None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = default_threads()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, feed)
 
