@@ -1,0 +1,159 @@
+"""``relaxc compile``: a model file becomes an artifact."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...runtime.atomic_file import check_writable
+from ...runtime.errors import RelaxcError
+from .console import progress, results, table
+from .shape_option import ShapeOption, parse_shapes
+
+if TYPE_CHECKING:
+    from ...runtime import Executable
+
+
+class Stage(StrEnum):
+    """What ``--emit`` can print."""
+
+    RELAX = "relax"
+    TIR = "tir"
+    LLVM = "llvm"
+    ASM = "asm"
+
+
+class Precision(StrEnum):
+    """What ``--precision`` takes."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+def compile_model(
+    model: Annotated[Path, typer.Argument(help="The model.", metavar="MODEL.onnx")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The artifact; by default the model's name with .so."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="A name that relaxc targets lists, or a TVM target in JSON.")
+    ] = "native",
+    shape: ShapeOption = [],  # noqa: B006 - typer never changes it
+    static_inputs: Annotated[
+        Path | None, typer.Option(help="Values of inputs that become constants (.npz).")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic to compute in.")] = Precision.FP32,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Sample inputs for int8 (.npz), with a leading batch axis.")
+    ] = None,
+    tuning_records: Annotated[Path | None, typer.Option(help="Records that relaxc tune wrote.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="List the kernels and their templates.")] = False,
+    dump_ir: Annotated[
+        Path | None, typer.Option(help="Write the program after each pass into this folder.")
+    ] = None,
+    emit: Annotated[
+        Stage | None, typer.Option(help="Print the program at a stage; write no artifact.")
+    ] = None,
+    disable_pass: Annotated[
+        list[str], typer.Option(help="Leave out a pass; may be given several times.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Compile a model into a shared library that carries everything it needs.
+
+    Example: relaxc compile model.onnx -o model.so --shape x:1,3,224,224
+    """
+    output = output or Path(f"{model.stem}.so")
+    if emit is None:
+        check_writable(output)
+    shapes = parse_shapes(shape)
+    started = time.perf_counter()
+    with progress() as report:
+        from .. import driver
+        from ..options import CompileOptions
+
+        choices: dict[str, Any] = {
+            "target": _target(target),
+            "shapes": shapes or None,
+            "static_inputs": _arrays(static_inputs),
+            "precision": precision.value,
+            "calibration": _batches(calibration),
+            "tuning_records": tuning_records,
+            "options": CompileOptions(dump_ir, frozenset(disable_pass), report),
+        }
+        if emit is not None:
+            text = driver.emit(model, emit.value, **choices)
+        else:
+            executable = driver.compile(model, **choices)
+            executable.save(output)
+    if emit is not None:
+        typer.echo(text)
+        return
+    if verbose:
+        _print_kernels(executable)
+    _print_summary(executable, output, time.perf_counter() - started)
+
+
+def _target(text: str) -> str | dict[str, Any]:
+    """A target's name, or TVM's description of one where the text is a JSON object."""
+    if not text.lstrip().startswith("{"):
+        return text
+    import json
+
+    try:
+        description: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--target") from None
+    return description
+
+
+def _arrays(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    from ..npz_files import read_npz
+
+    return read_npz(path)
+
+
+def _batches(path: Path | None) -> Iterator[dict[str, Any]] | None:
+    """Batches of one sample each, cut from the leading axis of all arrays."""
+    arrays = _arrays(path)
+    if arrays is None:
+        return None
+    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(counts.values())) != 1 or 0 in counts.values():
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items()) or "it holds no arrays"
+        raise RelaxcError(f"{path}: the arrays need one leading axis of equal length, but {listed}")
+    samples = next(iter(counts.values()))
+    return ({name: array[i : i + 1] for name, array in arrays.items()} for i in range(samples))
+
+
+def _print_kernels(executable: Executable) -> None:
+    grid = table("kernel", "template", "MFLOP", "kB", numbers_from=2)
+    for kernel in executable.metadata["kernels"]:
+        grid.add_row(
+            kernel["name"],
+            kernel["template"],
+            _scaled(kernel["flops"], 1e6),
+            _scaled(kernel["bytes_moved"], 1e3),
+        )
+    results().print(grid)
+
+
+def _scaled(amount: int | None, unit: float) -> str:
+    return "dynamic" if amount is None else f"{amount / unit:.2f}"
+
+
+def _print_summary(executable: Executable, output: Path, seconds: float) -> None:
+    templates = Counter(kernel["template"] for kernel in executable.metadata["kernels"])
+    listed = ", ".join(f"{count} {template}" for template, count in templates.most_common())
+    size = output.stat().st_size / 1e6
+    typer.echo(f"{output}: {size:.1f} MB, {templates.total()} kernels ({listed}), in {seconds:.1f} s")

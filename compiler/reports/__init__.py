@@ -1,0 +1,1 @@
+"""What the commands measure and describe, apart from how they print it."""
