@@ -1,0 +1,15 @@
+"""The kernel templates of the CPU target. A new one is a file beside this and an entry in ``TEMPLATES``."""
+
+from .base import Template
+from .conv2d import Conv2dTemplate
+from .depthwise_conv2d import DepthwiseConv2dTemplate
+from .fallback import FallbackTemplate
+from .matmul import MatmulTemplate
+
+TEMPLATES: tuple[Template, ...] = (
+    Conv2dTemplate(),
+    DepthwiseConv2dTemplate(),
+    MatmulTemplate(),
+    FallbackTemplate(),
+)
+"""In the order in which they are asked; the last takes everything."""

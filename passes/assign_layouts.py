@@ -1,0 +1,275 @@
+"""Assigns the blocked layout NCHW[b]c to whole regions of a graph.
+
+Convolutions with constant weights start a region. Element-wise operators, pooling, concatenation and
+means over the picture extend it; whatever else reads a blocked value gets it back in NCHW. Weights and
+per-channel constants are packed here, at compile time. Where the channel count is not a multiple of the
+block, the last block has idle lanes: they may hold anything, since no reduction ever reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tvm
+from tvm import ir, relax, te, tirx
+
+from .compute import conv2d, layout
+from .constants import constant, constant_value
+
+FEW_CHANNELS = 4
+"""Inputs with at most this many channels are read as they are: packing would mostly add idle lanes."""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A value in NCHW[b]c.
+
+    Attributes:
+        expr: [N, ceil(C / b), H, W, b].
+        channels: C, without the idle lanes.
+    """
+
+    expr: relax.Expr
+    channels: int
+
+
+def assign_layouts(mod: tvm.IRModule, block: int) -> tvm.IRModule:
+    """The pass; ``block`` is the number of channels in a block, a vector's lanes."""
+    for name, function in list(mod.functions_items()):
+        if isinstance(function, relax.Function):
+            assigner = LayoutAssigner(mod, block)
+            assigner.builder_.update_func(name, assigner.visit_expr(function))
+            mod = assigner.builder_.get()
+    return relax.transform.DeadCodeElimination()(mod)
+
+
+@relax.expr_functor.mutator
+class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
+    """Walks the bindings in order, keeping for each old variable the blocked value that stands for it."""
+
+    def __init__(self, mod: tvm.IRModule, block: int) -> None:
+        super().__init__(mod)
+        self.block = block
+        self.blocked: dict[relax.Var, Blocked] = {}
+        self.plain: dict[relax.Var, relax.Expr] = {}
+        self.packed: dict[relax.Var, Blocked] = {}
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        value = binding.value
+        if isinstance(value, relax.If):
+            self._materialise(relax.analysis.free_vars(value))
+        rule = _RULES.get(value.op.name) if isinstance(value, ir.Call) and isinstance(value.op, ir.Op) else None
+        result = None if rule is None else rule(self, value)
+        if result is None:
+            super().visit_var_binding_(binding)
+            return
+        self.blocked[binding.var] = result
+        if not isinstance(binding.var, relax.DataflowVar):
+            output = self.builder_.emit_output(self._unpacked(result))
+            self.set_var_remap(binding.var, output)
+
+    def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
+        return self.in_nchw(var) if var in self.blocked else super().visit_dataflow_var_(var)
+
+    def in_nchw(self, var: relax.Var) -> relax.Expr:
+        """The unblocked value of ``var``."""
+        if var not in self.plain:
+            self.plain[var] = self.builder_.emit(self._unpacked(self.blocked[var]))
+        return self.plain[var]
+
+    def _unpacked(self, value: Blocked) -> relax.Expr:
+        return self.builder_.call_te(layout.unpack_nchwc, value.expr, value.channels)
+
+    def _materialise(self, variables: Sequence[relax.Var]) -> None:
+        for var in variables:
+            if var in self.blocked:
+                self.in_nchw(var)
+
+    def emit(self, expr: relax.Expr, channels: int) -> Blocked:
+        """Binds ``expr``, a blocked tensor."""
+        return Blocked(self.builder_.emit(expr), channels)
+
+    def is_blocked(self, expr: relax.Expr) -> bool:
+        """Whether ``expr``, an operand of the old function, lives in the blocked layout."""
+        return isinstance(expr, relax.Var) and expr in self.blocked
+
+    def as_blocked(self, expr: relax.Expr) -> Blocked | None:
+        """The operand ``expr`` of the old function in the blocked layout; None if it has no such form."""
+        if self.is_blocked(expr):
+            return self.blocked[expr]
+        channels = feature_map_channels(expr)
+        if channels is None or not isinstance(expr, relax.Var):
+            return None
+        if expr not in self.packed:
+            plain = self.visit_expr(expr)
+            packed = self.builder_.call_te(layout.pack_nchwc, plain, self.block)
+            self.packed[expr] = self.emit(packed, channels)
+        return self.packed[expr]
+
+
+LayoutRule = Callable[[LayoutAssigner, ir.Call], "Blocked | None"]
+
+
+def feature_map_channels(expr: relax.Expr) -> int | None:
+    """C of a value typed [N, C, H, W] with a known C; None otherwise."""
+    shape = getattr(expr.ty, "shape", None)
+    if shape is None or len(shape) != 4 or not isinstance(shape[1], tirx.IntImm):
+        return None
+    return int(shape[1])
+
+
+def _conv2d(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    attrs, weight = call.attrs, constant_value(call.args[1])
+    channels = feature_map_channels(call.args[0])
+    if weight is None or channels is None or (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "OIHW"):
+        return None
+    geometry = conv2d.Conv2dGeometry(
+        _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation), int(attrs.groups)
+    )
+    if geometry.groups == 1:
+        return _dense_conv2d(assigner, call.args[0], weight, geometry)
+    return _grouped_conv2d(assigner, call.args[0], weight, geometry)
+
+
+def _dense_conv2d(
+    assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
+) -> Blocked | None:
+    few = weight.shape[1] <= FEW_CHANNELS and not assigner.is_blocked(data)
+    blocked = None if few else assigner.as_blocked(data)
+    source = assigner.visit_expr(data) if blocked is None else blocked.expr
+    packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
+    return _convolve(assigner, conv2d.conv2d_nchwc, source, packed, geometry, weight.shape[0])
+
+
+def _grouped_conv2d(
+    assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
+) -> Blocked | None:
+    out_channels, group_channels = weight.shape[:2]
+    depthwise = group_channels == 1 and out_channels == geometry.groups
+    whole_blocks = (out_channels // geometry.groups) % assigner.block == 0
+    source = assigner.as_blocked(data) if depthwise or whole_blocks else None
+    if source is None:
+        return None
+    pack, compute = (
+        (layout.pack_depthwise_weight, conv2d.depthwise_conv2d_nchwc)
+        if depthwise
+        else (layout.pack_conv2d_weight, conv2d.conv2d_nchwc)
+    )
+    packed = constant(pack(weight, assigner.block))
+    return _convolve(assigner, compute, source.expr, packed, geometry, out_channels)
+
+
+def _convolve(
+    assigner: LayoutAssigner,
+    compute: Callable[[te.Tensor, te.Tensor, conv2d.Conv2dGeometry], te.Tensor],
+    source: relax.Expr,
+    weight: relax.Expr,
+    geometry: conv2d.Conv2dGeometry,
+    channels: int,
+) -> Blocked:
+    call = assigner.builder_.call_te(
+        partial(compute, geometry=geometry), source, weight, primfunc_name_hint=compute.__name__
+    )
+    return assigner.emit(call, channels)
+
+
+def _ints(values: Sequence[tirx.IntImm]) -> tuple[int, ...]:
+    return tuple(int(v) for v in values)
+
+
+def _unary(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    if not assigner.is_blocked(call.args[0]):
+        return None
+    source = assigner.blocked[call.args[0]]
+    return assigner.emit(ir.Call(call.op, [source.expr, *call.args[1:]], call.attrs), source.channels)
+
+
+def _binary(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    left, right = call.args
+    if not (assigner.is_blocked(left) or assigner.is_blocked(right)):
+        return None
+    channels = feature_map_channels(call)
+    operands = None if channels is None else [_operand(assigner, arg, channels) for arg in (left, right)]
+    if operands is None or None in operands:
+        return None
+    return assigner.emit(ir.Call(call.op, operands, call.attrs), channels)
+
+
+def _operand(assigner: LayoutAssigner, arg: relax.Expr, channels: int) -> relax.Expr | None:
+    """``arg`` so that it broadcasts over blocked maps of ``channels`` channels; None if it cannot."""
+    value = constant_value(arg)
+    if value is not None:
+        return _constant_operand(value, channels, assigner.block)
+    if feature_map_channels(arg) == channels:
+        blocked = assigner.as_blocked(arg)
+        return None if blocked is None else blocked.expr
+    if feature_map_channels(arg) == 1:
+        return relax.op.expand_dims(assigner.visit_expr(arg), 4)
+    return None
+
+
+def _constant_operand(value: np.ndarray, channels: int, block: int) -> relax.Expr | None:
+    if value.size == 1:
+        return constant(value.reshape(()))
+    if value.ndim > 4:
+        return None
+    value = value.reshape((1,) * (4 - value.ndim) + value.shape)
+    if value.shape[1] == channels:
+        # One, not zero, so that a division leaves no infinities in the idle lanes.
+        return constant(layout.pack_channel_vector(value, block, fill=1))
+    return constant(value[..., None]) if value.shape[1] == 1 else None
+
+
+def _pool(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    if not assigner.is_blocked(call.args[0]) or call.attrs.layout != "NCHW":
+        return None
+    source = assigner.blocked[call.args[0]]
+    operator, attributes = _POOLS[call.op.name]
+    values = {name: getattr(call.attrs, name) for name in attributes}
+    pooled = operator(source.expr, layout=f"NCHW{assigner.block}c", **values)
+    return assigner.emit(pooled, source.channels)
+
+
+def _mean(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    axes = sorted(int(axis) % 4 for axis in call.attrs.axis or ())
+    if axes != [2, 3] or not call.attrs.keepdims or not assigner.is_blocked(call.args[0]):
+        return None
+    source = assigner.blocked[call.args[0]]
+    return assigner.emit(relax.op.mean(source.expr, [2, 3], keepdims=True), source.channels)
+
+
+def _concat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    parts = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
+    channels = [feature_map_channels(part) for part in parts]
+    whole_blocks = all(c is not None and c % assigner.block == 0 for c in channels)
+    if int(call.attrs.axis) != 1 or not whole_blocks or not any(map(assigner.is_blocked, parts)):
+        return None
+    blocked = [assigner.as_blocked(part) for part in parts]
+    if any(part is None for part in blocked):
+        return None
+    return assigner.emit(relax.op.concat([part.expr for part in blocked], axis=1), sum(channels))
+
+
+_UNARY = (
+    "abs ceil clip cos erf exp floor negative round sigmoid sign sin sqrt square tanh "
+    "nn.gelu nn.gelu_tanh nn.leakyrelu nn.relu nn.silu nn.softplus nn.selu"
+).split()
+_BINARY = "add subtract multiply divide maximum minimum power".split()
+_WINDOW = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
+_POOLS: dict[str, tuple[Callable[..., relax.Expr], Sequence[str]]] = {
+    "relax.nn.max_pool2d": (relax.op.nn.max_pool2d, _WINDOW),
+    "relax.nn.avg_pool2d": (relax.op.nn.avg_pool2d, _WINDOW),
+    "relax.nn.adaptive_avg_pool2d": (relax.op.nn.adaptive_avg_pool2d, ("output_size",)),
+}
+
+_RULES: dict[str, LayoutRule] = {
+    "relax.nn.conv2d": _conv2d,
+    "relax.mean": _mean,
+    "relax.concat": _concat,
+    **{f"relax.{op}": _unary for op in _UNARY},
+    **{f"relax.{op}": _binary for op in _BINARY},
+    **dict.fromkeys(_POOLS, _pool),
+}

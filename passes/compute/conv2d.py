@@ -1,0 +1,106 @@
+"""Two-dimensional convolution on blocked layouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import te, tirx
+
+from . import TILE_SLACK, WORKLOAD
+
+
+@dataclass(frozen=True)
+class Conv2dGeometry:
+    """The attributes of a convolution.
+
+    Attributes:
+        strides, dilation: (height, width).
+        padding: (top, left, bottom, right).
+        groups: the input and output channels are split into this many independent convolutions.
+    """
+
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def output_extents(self, H: tirx.Expr, W: tirx.Expr, R: int, S: int) -> tuple[tirx.Expr, tirx.Expr]:
+        """The output's height and width for an input of H x W and a kernel of R x S."""
+        top, left, bottom, right = self.padding
+        OH = tirx.floordiv(H + top + bottom - (R - 1) * self.dilation[0] - 1, self.strides[0]) + 1
+        OW = tirx.floordiv(W + left + right - (S - 1) * self.dilation[1] - 1, self.strides[1]) + 1
+        return OH, OW
+
+
+def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
+    """Convolution with a blocked output.
+
+    Args:
+        x: [N, C/b, H, W, b], or [N, C, H, W] for a first layer with few channels.
+        w: [O/v, R, S, I, v] with I = C / groups; O / groups must be a multiple of v where groups > 1.
+        geometry: strides, padding, dilation, groups.
+
+    Returns:
+        [N, O/v, OH, OW, v].
+    """
+    Oo, R, S, I, v = w.shape  # noqa: E741 - the layout's own letters
+    N, OH, OW = x.shape[0], *geometry.output_extents(x.shape[2], x.shape[3], int(R), int(S))
+    padded = _pad(x, geometry)
+    blocks_per_group = int(Oo) // geometry.groups
+    r, s, c = (te.reduce_axis((0, extent), name) for extent, name in ((R, "r"), (S, "s"), (I, "c")))
+    (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+
+    def multiply(n: tirx.Var, o: tirx.Var, oh: tirx.Var, ow: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+        channel = c if geometry.groups == 1 else tirx.floordiv(o, blocks_per_group) * I + c
+        ih = oh * stride_h + r * dilation_h
+        iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
+        return te.sum(_load(padded, n, channel, ih, iw) * w[o, r, s, c, lane], axis=[r, s, c])
+
+    acc = te.compute(
+        (N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"}
+    )
+    return te.compute((N, Oo, OH, OW, v), lambda *i: acc(*i), name="crop")
+
+
+def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
+    """Depthwise convolution: x [N, C/v, H, W, v], w [C/v, R, S, v]; returns [N, C/v, OH, OW, v]."""
+    Co, R, S, v = w.shape
+    N, OH, OW = x.shape[0], *geometry.output_extents(x.shape[2], x.shape[3], int(R), int(S))
+    padded = _pad(x, geometry)
+    r, s = te.reduce_axis((0, R), "r"), te.reduce_axis((0, S), "s")
+    (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+
+    def multiply(n: tirx.Var, co: tirx.Var, oh: tirx.Var, ow: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+        ih = oh * stride_h + r * dilation_h
+        iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
+        return te.sum(padded[n, co, ih, iw, lane] * w[co, r, s, lane], axis=[r, s])
+
+    acc = te.compute(
+        (N, Co, OH, OW + TILE_SLACK, v),
+        multiply,
+        name="depthwise_conv2d_nchwc",
+        attrs={WORKLOAD: "depthwise_conv2d_nchwc"},
+    )
+    return te.compute((N, Co, OH, OW, v), lambda *i: acc(*i), name="crop")
+
+
+def _load(x: te.Tensor, n: tirx.Expr, c: tirx.Expr, h: tirx.Expr, w: tirx.Expr) -> tirx.Expr:
+    if len(x.shape) == 4:
+        return x[n, c, h, w]
+    block = x.shape[4]
+    return x[n, tirx.floordiv(c, block), h, w, tirx.floormod(c, block)]
+
+
+def _pad(x: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
+    top, left, bottom, right = geometry.padding
+    if not any(geometry.padding):
+        return x
+    H, W = x.shape[2], x.shape[3]
+
+    def inside_or_zero(*index: tirx.Var) -> tirx.Expr:
+        h, w = index[2] - top, index[3] - left
+        inside = tirx.all(h >= 0, h < H, w >= 0, w < W)
+        return tirx.if_then_else(inside, x(*index[:2], h, w, *index[4:]), tirx.const(0, x.dtype))
+
+    shape = (*x.shape[:2], H + top + bottom, W + left + right, *x.shape[4:])
+    return te.compute(shape, inside_or_zero, name="pad")

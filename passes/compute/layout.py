@@ -1,0 +1,73 @@
+"""Packing of activations and weights into blocked layouts."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import te, tirx
+
+Array = np.ndarray
+
+
+def blocks(channels: int, block: int) -> int:
+    """How many blocks of ``block`` channels hold ``channels``; the last may be partly empty."""
+    return -(-channels // block)
+
+
+def pack_nchwc(x: te.Tensor, block: int) -> te.Tensor:
+    """[N, C, H, W] to [N, C/block, H, W, block]; lanes beyond C are zero."""
+    N, C, H, W = x.shape
+    return te.compute(
+        (N, tirx.floordiv(C + block - 1, block), H, W, block),
+        lambda n, co, h, w, v: _load_channel(x, n, co * block + v, h, w),
+        name="pack_nchwc",
+    )
+
+
+def _load_channel(x: te.Tensor, n: tirx.Expr, c: tirx.Expr, h: tirx.Expr, w: tirx.Expr) -> tirx.Expr:
+    return tirx.if_then_else(c < x.shape[1], x[n, c, h, w], tirx.const(0, x.dtype))
+
+
+def unpack_nchwc(x: te.Tensor, channels: int) -> te.Tensor:
+    """[N, C/block, H, W, block] to [N, C, H, W]: the inverse of ``pack_nchwc``."""
+    N, _, H, W, block = x.shape
+    return te.compute(
+        (N, channels, H, W),
+        lambda n, c, h, w: x[n, c // block, h, w, c % block],
+        name="unpack_nchwc",
+    )
+
+
+def pad_channels(array: Array, axis: int, block: int, fill: float = 0.0) -> Array:
+    """``array`` with ``axis`` padded at its end to a multiple of ``block``."""
+    missing = -array.shape[axis] % block
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, missing)
+    return np.pad(array, widths, constant_values=fill) if missing else array
+
+
+def pack_channel_vector(array: Array, block: int, fill: float = 0.0) -> Array:
+    """Per-channel constants [1 or N, C, h, w] to [1 or N, C/block, h, w, block]."""
+    padded = pad_channels(array, 1, block, fill)
+    N, C, H, W = padded.shape
+    return np.ascontiguousarray(padded.reshape(N, C // block, block, H, W).transpose(0, 1, 3, 4, 2))
+
+
+def pack_conv2d_weight(weight: Array, block: int) -> Array:
+    """[O, I, R, S] to [O/block, R, S, I, block], the order in which a convolution reads it."""
+    padded = pad_channels(weight, 0, block)
+    O, I, R, S = padded.shape  # noqa: E741 - the layout's own letters
+    return np.ascontiguousarray(padded.reshape(O // block, block, I, R, S).transpose(0, 3, 4, 2, 1))
+
+
+def pack_depthwise_weight(weight: Array, block: int) -> Array:
+    """[C, 1, R, S] to [C/block, R, S, block]."""
+    padded = pad_channels(weight, 0, block)
+    C, _, R, S = padded.shape
+    return np.ascontiguousarray(padded.reshape(C // block, block, R, S).transpose(0, 2, 3, 1))
+
+
+def pack_matmul_weight(weight: Array, block: int) -> Array:
+    """[K, N] to [N/block, K, block]: panels of ``block`` columns."""
+    padded = pad_channels(weight, 1, block)
+    K, N = padded.shape
+    return np.ascontiguousarray(padded.reshape(K, N // block, block).transpose(1, 0, 2))

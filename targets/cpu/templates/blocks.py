@@ -1,0 +1,73 @@
+"""Questions about the blocks of a function, and the steps that several templates share."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from ....passes.compute import WORKLOAD
+
+
+def root_blocks(sch: Schedule) -> list[SBlockRV]:
+    """The function's blocks, in program order."""
+    return list(sch.get_child_blocks(sch.get_sblock("root")))
+
+
+def anchor_block(sch: Schedule, kind: str) -> SBlockRV | None:
+    """The block that computes a workload of ``kind``; None if there is none."""
+    for block in root_blocks(sch):
+        if sch.get(block).annotations.get(WORKLOAD) == kind:
+            return block
+    return None
+
+
+def loop_extents(sch: Schedule, block: SBlockRV) -> list[int | None]:
+    """The extents of the loops around ``block``, outermost first; None where one is symbolic."""
+    return [_static(sch.get(loop).extent) for loop in sch.get_loops(block)]
+
+
+def _static(extent: tirx.Expr) -> int | None:
+    return int(extent) if isinstance(extent, tirx.IntImm) else None
+
+
+def is_spatial(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether ``block`` reduces nothing."""
+    return all(var.iter_type == tirx.IterVar.DataPar for var in sch.get(block).iter_vars)
+
+
+def output_shape(sch: Schedule, block: SBlockRV) -> tuple[tirx.Expr, ...]:
+    """The shape of the buffer that ``block`` writes."""
+    return tuple(sch.get(block).writes[0].source.shape)
+
+
+def inline_epilogue(sch: Schedule, anchor: SBlockRV) -> SBlockRV:
+    """Inlines what consumes ``anchor``, element for element, into one last block, and returns that block.
+
+    The chain ends where a consumer has another shape (it broadcasts), or where a value has several readers.
+    """
+    (last,) = sch.get_consumers(anchor)
+    while True:
+        consumers = list(sch.get_consumers(last))
+        if len(consumers) != 1 or not _continues(sch, last, consumers[0]):
+            return last
+        sch.compute_inline(last)
+        last = consumers[0]
+
+
+def _continues(sch: Schedule, block: SBlockRV, consumer: SBlockRV) -> bool:
+    same_shape = [str(e) for e in output_shape(sch, block)] == [str(e) for e in output_shape(sch, consumer)]
+    return is_spatial(sch, consumer) and same_shape and not sch.get_loops(block)[0] == sch.get_loops(consumer)[0]
+
+
+def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:
+    """Fuses ``loops`` into one whose iterations run on all threads."""
+    fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
+    sch.parallel(fused)
+    return fused
+
+
+def unroll_all(sch: Schedule, loops: list[LoopRV]) -> None:
+    """Unrolls every one of ``loops``, so that accumulators indexed by them can live in registers."""
+    for loop in loops:
+        sch.unroll(loop)

@@ -1,0 +1,109 @@
+"""Direct convolution on blocked layouts.
+
+A tile of output columns times output-channel blocks stays in registers while the kernel walks over the
+input channels and the window; the epilogue runs on the tile before it is written, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from ..machine import Machine
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise, unroll_all
+from .register_tile import RegisterTile, TileProblem, best_tile, tiles
+from .spatial import schedule_rest
+
+KIND = "conv2d_nchwc"
+
+
+@dataclass(frozen=True)
+class Conv2dWorkload:
+    """A convolution: output channel blocks, output width (None if symbolic), window, input channels, and the
+    lanes of an output and of an input block (1 where the input is not blocked)."""
+
+    out_blocks: int
+    width: int | None
+    window: tuple[int, int]
+    channels: int
+    lanes: int
+    in_lanes: int
+
+
+@dataclass(frozen=True)
+class Conv2dConfig:
+    """The accumulators: columns by output-channel blocks."""
+
+    tile: RegisterTile
+
+
+class Conv2dTemplate:
+    """See the module's description."""
+
+    name = "conv2d"
+
+    def matches(self, sch: Schedule) -> Conv2dWorkload | None:
+        anchor = anchor_block(sch, KIND)
+        if anchor is None:
+            return None
+        _, out_blocks, _, _, lanes, R, S, C = loop_extents(sch, anchor)
+        (crop,) = sch.get_consumers(anchor)
+        width = loop_extents(sch, crop)[3]
+        source = sch.get(anchor).reads[0].source
+        in_lanes = int(source.shape[4]) if len(source.shape) == 5 else 1
+        assert out_blocks and lanes and R and S and C  # weights are constants
+        return Conv2dWorkload(out_blocks, width, (R, S), C, lanes, in_lanes)
+
+    def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:
+        return (Conv2dConfig(tile) for tile in tiles(_problem(workload), machine))
+
+    def default(self, workload: Conv2dWorkload, machine: Machine) -> Conv2dConfig:
+        return Conv2dConfig(best_tile(_problem(workload), machine))
+
+    def apply(self, sch: Schedule, workload: Conv2dWorkload, config: Conv2dConfig) -> None:
+        anchor = anchor_block(sch, KIND)
+        assert anchor is not None
+        last = inline_epilogue(sch, anchor)
+        schedule_rest(sch, anchor, last)
+        _tile(sch, anchor, last, config.tile)
+        _order_reduction(sch, anchor, workload)
+
+
+def _problem(workload: Conv2dWorkload) -> TileProblem:
+    R, S = workload.window
+    return TileProblem(
+        rows=workload.width,
+        vectors=workload.out_blocks,
+        vector_bytes_reused=R * S * workload.channels * workload.lanes * 4,
+    )
+
+
+def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, tile: RegisterTile) -> None:
+    n, o, h, w, lane = sch.get_loops(last)
+    o, o_inner = sch.split(o, [None, tile.vectors])
+    w, w_inner = sch.split(w, [None, tile.rows])
+    sch.reorder(n, o, h, w, w_inner, o_inner, lane)
+    parallelise(sch, [n, o, h])
+    sch.vectorize(lane)
+    unroll_all(sch, [w_inner, o_inner])
+    sch.compute_at(anchor, w, preserve_unit_loops=True)
+    sch.set_scope(anchor, 0, "local")
+
+
+def _order_reduction(sch: Schedule, anchor: SBlockRV, workload: Conv2dWorkload) -> None:
+    n, o, h, w, lane, r, s, c = sch.get_loops(anchor)[-8:]
+    if workload.in_lanes > 1 and workload.channels % workload.in_lanes == 0:
+        c_outer, c = sch.split(c, [None, workload.in_lanes])
+        reduction = [c_outer, r, s, c]
+    else:
+        reduction = [r, s, c]
+    sch.reorder(*reduction, n, h, w, o, lane)
+    sch.vectorize(lane)
+    unroll_all(sch, [w, o])
+    start = sch.decompose_reduction(anchor, reduction[0])
+    *outer, start_lane = sch.get_loops(start)[-5:]
+    sch.vectorize(start_lane)
+    unroll_all(sch, outer)

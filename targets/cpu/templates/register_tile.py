@@ -1,0 +1,69 @@
+"""The choice of a register tile: the accumulators that a kernel keeps in vector registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..machine import Machine
+
+MAX_ROWS = 28
+"""No tile is taller: the slack that compute definitions leave is 31 rows, and registers end here anyway."""
+FMA_CHAINS = 8
+"""Independent accumulators that hide the latency of two fused multiply-add units of four cycles each."""
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """``rows`` broadcast operands times ``vectors`` vector operands."""
+
+    rows: int
+    vectors: int
+
+
+@dataclass(frozen=True)
+class TileProblem:
+    """What decides a tile.
+
+    Attributes:
+        rows: extent of the broadcast axis, None where it is symbolic.
+        vectors: extent of the vector axis, in vectors; a tile's width divides it.
+        vector_bytes_reused: bytes of vector operands that one vector column of the tile reads, and that
+            the next tile reads again; they should stay in the second-level cache.
+    """
+
+    rows: int | None
+    vectors: int
+    vector_bytes_reused: int
+
+
+def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
+    """All tiles whose accumulators, one vector operand each and one spare fit in the registers."""
+    top = MAX_ROWS if problem.rows is None else min(MAX_ROWS, problem.rows)
+    for vectors in range(1, machine.vector_registers // 2 + 1):
+        if problem.vectors % vectors:
+            continue
+        room = (machine.vector_registers - 1 - vectors) // vectors
+        yield from (RegisterTile(rows, vectors) for rows in range(1, min(top, room) + 1))
+
+
+def best_tile(problem: TileProblem, machine: Machine) -> RegisterTile:
+    """The tile with the least estimated time per multiplication; larger ones win ties."""
+    return min(tiles(problem, machine), key=lambda tile: (_cost(tile, problem, machine), -tile.rows * tile.vectors))
+
+
+def _cost(tile: RegisterTile, problem: TileProblem, machine: Machine) -> float:
+    """Cycles per useful vector multiply-add, for two FMA and two load units."""
+    accumulators = tile.rows * tile.vectors
+    loads = tile.rows + tile.vectors
+    cycles = max(accumulators, FMA_CHAINS, loads) / 2
+    useful = accumulators * _utilisation(tile.rows, problem.rows)
+    reused = tile.vectors * problem.vector_bytes_reused
+    streaming = 0.0 if reused <= machine.l2_bytes // 2 else 0.5 * tile.vectors
+    return (cycles + 0.1 * loads + streaming) / useful
+
+
+def _utilisation(tile_rows: int, rows: int | None) -> float:
+    if rows is None:
+        return 1.0
+    return rows / (-(-rows // tile_rows) * tile_rows)

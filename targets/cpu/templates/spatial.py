@@ -1,0 +1,84 @@
+"""Scheduling of one block that reduces nothing: parallel outside, contiguous vectors inside."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from .blocks import root_blocks
+
+SERIAL_WORK = 16384
+"""Elements below which handing work to other threads costs more than it saves."""
+VECTOR_ELEMENTS = 16
+
+
+def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
+    """Runs the outer loops of a spatial ``block`` in parallel and its innermost one in vectors."""
+    loops = list(sch.get_loops(block))
+    if not loops:
+        return
+    if _same_index_everywhere(sch, block):
+        loops = [sch.fuse(*loops)] if len(loops) > 1 else loops
+    total = _static_product(sch, loops)
+    outer = vectorise_inner(sch, loops)
+    if outer and (total is None or total >= SERIAL_WORK):
+        sch.parallel(sch.fuse(*outer) if len(outer) > 1 else outer[0])
+
+
+def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:
+    """Schedules the root blocks other than ``scheduled``: padding before an anchor, broadcasts behind it."""
+    done = [sch.get(block) for block in scheduled]
+    for block in root_blocks(sch):
+        if not any(sch.get(block).same_as(stmt) for stmt in done):
+            schedule_spatial(sch, block)
+
+
+def vectorise_inner(sch: Schedule, loops: list[LoopRV]) -> list[LoopRV]:
+    """Vectorises the innermost loop where its extent allows; returns the loops left outside of it.
+
+    A symbolic extent, or one that is no multiple of a vector, stays a plain loop: LLVM vectorises it and
+    adds the tail, which beats a guard on every vector.
+    """
+    inner = loops[-1]
+    extent = sch.get(inner).extent
+    if isinstance(extent, tirx.IntImm) and int(extent) % VECTOR_ELEMENTS == 0:
+        outer, lane = sch.split(inner, [None, VECTOR_ELEMENTS])
+        sch.vectorize(lane)
+        return [*loops[:-1], outer]
+    if len(loops) == 1:
+        outer, _ = sch.split(inner, [None, SERIAL_WORK // 4])
+        return [outer]
+    return loops[:-1]
+
+
+def _same_index_everywhere(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether every access is a whole-buffer walk in storage order, so that the loops may become one."""
+    stmt = sch.get(block)
+    variables = [var.var for var in stmt.iter_vars]
+    return all(
+        len(region.region) == len(variables)
+        and all(
+            axis.min.same_as(var) and _extents_equal(extent, iter_var.dom.extent)
+            for axis, var, extent, iter_var in zip(
+                region.region, variables, region.source.shape, stmt.iter_vars, strict=True
+            )
+        )
+        for region in (*stmt.reads, *stmt.writes)
+    )
+
+
+def _extents_equal(a: tirx.Expr, b: tirx.Expr) -> bool:
+    if isinstance(a, tirx.IntImm) and isinstance(b, tirx.IntImm):
+        return int(a) == int(b)
+    return bool(a.same_as(b)) or str(a) == str(b)
+
+
+def _static_product(sch: Schedule, loops: list[LoopRV]) -> int | None:
+    product = 1
+    for loop in loops:
+        extent = sch.get(loop).extent
+        if not isinstance(extent, tirx.IntImm):
+            return None
+        product *= int(extent)
+    return product
