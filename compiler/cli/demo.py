@@ -17,6 +17,7 @@ from ...runtime.executable import Executable
 from ...runtime.processor import default_threads
 from ..ppocr import CtcDecoder, recogniser_input, render_line
 from ..published_models import fetch
+from .console import progress
 
 _MODEL = "ppocr_v4_rec"
 _REPEATS = 30
@@ -31,17 +32,20 @@ def demo(
     Example: relaxc demo --text "Hello, world!"
     """
     pixels = recogniser_input(render_line(text))
-    model = fetch(_MODEL)
-    executable, seconds = _compile(model, pixels.shape, output / f"{_MODEL}.so")
+    artifact = output / f"{_MODEL}.so"
+    with progress() as say:
+        say(f"fetching {_MODEL}")
+        model = fetch(_MODEL)
+        say(f"compiling it to {artifact}")
+        executable, seconds = _compile(model, pixels.shape, artifact)
     (probabilities,) = executable.run({executable.inputs[0].name: pixels}).values()
     read = CtcDecoder.from_model(model)(probabilities).strip()
     print(f"text rendered  {text}")
     print(f"text read      {read}")
-    print(f"compile time   {seconds:.1f} s")
+    print(f"artifact       {artifact}, {artifact.stat().st_size / 1e6:.1f} MB, compiled in {seconds:.1f} s")
     _print_latencies(executable, model, pixels)
     if read != text.strip():
-        typer.echo("relaxc: the text was not read as it was rendered", err=True)
-        raise typer.Exit(1)
+        raise RelaxcError("the text was not read as it was rendered: try Latin letters, digits, punctuation")
 
 
 def _compile(model: Path, shape: tuple[int, ...], artifact: Path) -> tuple[Executable, float]:
@@ -56,7 +60,6 @@ def _compile(model: Path, shape: tuple[int, ...], artifact: Path) -> tuple[Execu
         raise RelaxcError(f"cannot make the folder {artifact.parent}: {error.strerror}") from error
     compile(model, shapes={"x": shape}).save(artifact)
     seconds = time.perf_counter() - started
-    print(f"artifact       {artifact} ({artifact.stat().st_size / 1e6:.1f} MB)")
     return load(artifact), seconds
 
 

