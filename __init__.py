@@ -24,6 +24,8 @@ _HOMES = {
 }
 _MODULES = {"errors": ".runtime.errors", "runtime": ".runtime"}
 
+__version__ = "0.1.0"
+
 __all__ = ["Executable", "TensorSpec", "compile", "errors", "load"]
 
 

@@ -61,7 +61,9 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
         value = binding.value
         if isinstance(value, relax.If):
             self._materialise(relax.analysis.free_vars(value))
-        rule = _RULES.get(value.op.name) if isinstance(value, ir.Call) and isinstance(value.op, ir.Op) else None
+        rule = (
+            _RULES.get(value.op.name) if isinstance(value, ir.Call) and isinstance(value.op, ir.Op) else None
+        )
         result = None if rule is None else rule(self, value)
         if result is None:
             super().visit_var_binding_(binding)

@@ -28,7 +28,9 @@ def lift_constants(mod: tvm.IRModule) -> LiftedModule:
     body = lifter.visit_expr(main.body)
     params = [*main.params, *lifter.params.values()]
     attrs = dict(main.attrs) if main.attrs else {}
-    lifted = relax.Function(params, body, main.ret_ty, main.is_pure, attrs=ir.make_node("ir.DictAttrs", **attrs))
+    lifted = relax.Function(
+        params, body, main.ret_ty, main.is_pure, attrs=ir.make_node("ir.DictAttrs", **attrs)
+    )
     module = tvm.IRModule(dict(mod.functions), attrs=mod.attrs)
     module.update_func(module.get_global_var(MAIN), lifted)
     return LiftedModule(module, tuple(lifter.weights))

@@ -57,7 +57,9 @@ def resolve(target: str | Mapping[str, Any]) -> CpuTarget:
     if isinstance(target, str):
         spec = TARGETS.get(target)
         if spec is None:
-            raise TargetError(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}, or pass a TVM target")
+            raise TargetError(
+                f"unknown target {target!r}: choose one of {', '.join(TARGETS)}, or pass a TVM target"
+            )
         return spec.resolve()
     return _from_tvm(dict(target))
 
@@ -68,7 +70,9 @@ def _from_tvm(config: dict[str, Any]) -> CpuTarget:
     try:
         target = tvm.target.Target({"mcpu": codegen.llvm_get_system_cpu(), **config})
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise TargetError(f"TVM does not accept the target {config}: {str(error).splitlines()[-1]}") from error
+        raise TargetError(
+            f"TVM does not accept the target {config}: {str(error).splitlines()[-1]}"
+        ) from error
     if not codegen.llvm_is_valid_cpu(str(target.attrs["mcpu"]), _triple(target)):
         raise TargetError(f"LLVM knows no CPU {target.attrs['mcpu']!r}: see `llc -mcpu=help` for the names")
     return CpuTarget(target, machine_of(target, int(config.get("num-cores", usable_cores()))))
@@ -100,6 +104,8 @@ TARGETS: dict[str, TargetSpec] = {
         TargetSpec("native", "this machine's CPU, with every feature it has", _native),
         TargetSpec("x86-64-v3", "x86 with AVX2 and FMA (2013 on)", lambda: _named("x86-64-v3")),
         TargetSpec("x86-64-v4", "x86 with AVX-512 (F, BW, CD, DQ, VL)", lambda: _named("x86-64-v4")),
-        TargetSpec("sapphirerapids", "x86 with AVX-512, VNNI, BF16 and AMX", lambda: _named("sapphirerapids")),
+        TargetSpec(
+            "sapphirerapids", "x86 with AVX-512, VNNI, BF16 and AMX", lambda: _named("sapphirerapids")
+        ),
     )
 }

@@ -8,10 +8,10 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from ...runtime.signature import KernelSpec
+from .kernel_costs import bytes_moved, flops
 from .machine import Machine
 from .templates import TEMPLATES
-
-TEMPLATE_ATTRIBUTE = "relaxc.template"
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,25 @@ class ScheduledModule:
     """A module whose kernels are all scheduled.
 
     Attributes:
-        module: the kernels carry their template's name in ``TEMPLATE_ATTRIBUTE``.
-        templates: kernel name to template name.
+        module: Relax functions as they were, kernels scheduled.
+        kernels: what each kernel is, in order of their names.
     """
 
     module: tvm.IRModule
-    templates: dict[str, str]
+    kernels: tuple[KernelSpec, ...]
 
 
 def schedule_kernels(mod: tvm.IRModule, machine: Machine) -> ScheduledModule:
     """Schedules each function by the first template that matches it, with that template's default."""
     scheduled = tvm.IRModule(dict(mod.functions), attrs=mod.attrs)
-    templates = {}
-    for name, function in mod.functions_items():
+    kernels = []
+    for variable, function in mod.functions_items():
         if isinstance(function, tirx.PrimFunc):
-            templates[name.name_hint], kernel = schedule_kernel(function, machine)
-            scheduled.update_func(scheduled.get_global_var(name.name_hint), kernel)
-    return ScheduledModule(scheduled, templates)
+            name = variable.name_hint
+            template, kernel = schedule_kernel(function, machine)
+            scheduled.update_func(scheduled.get_global_var(name), kernel)
+            kernels.append(KernelSpec(name, template, flops(function), bytes_moved(function)))
+    return ScheduledModule(scheduled, tuple(sorted(kernels, key=lambda kernel: kernel.name)))
 
 
 def schedule_kernel(function: tirx.PrimFunc, machine: Machine) -> tuple[str, tirx.PrimFunc]:
@@ -44,8 +46,7 @@ def schedule_kernel(function: tirx.PrimFunc, machine: Machine) -> tuple[str, tir
         sch = Schedule(tvm.IRModule({"main": function}), debug_mask="none", error_render_level="none")
         sch.work_on("main")
         workload = template.matches(sch)
-        if workload is None:
-            continue
-        template.apply(sch, workload, template.default(workload, machine))
-        return template.name, sch.mod["main"].with_attr(TEMPLATE_ATTRIBUTE, template.name)
+        if workload is not None:
+            template.apply(sch, workload, template.default(workload, machine))
+            return template.name, sch.mod["main"]
     raise AssertionError("the last template takes everything")

@@ -57,7 +57,9 @@ def inline_epilogue(sch: Schedule, anchor: SBlockRV) -> SBlockRV:
 
 def _continues(sch: Schedule, block: SBlockRV, consumer: SBlockRV) -> bool:
     same_shape = [str(e) for e in output_shape(sch, block)] == [str(e) for e in output_shape(sch, consumer)]
-    return is_spatial(sch, consumer) and same_shape and not sch.get_loops(block)[0] == sch.get_loops(consumer)[0]
+    return (
+        is_spatial(sch, consumer) and same_shape and not sch.get_loops(block)[0] == sch.get_loops(consumer)[0]
+    )
 
 
 def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:

@@ -49,7 +49,9 @@ def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
 
 def best_tile(problem: TileProblem, machine: Machine) -> RegisterTile:
     """The tile with the least estimated time per multiplication; larger ones win ties."""
-    return min(tiles(problem, machine), key=lambda tile: (_cost(tile, problem, machine), -tile.rows * tile.vectors))
+    return min(
+        tiles(problem, machine), key=lambda tile: (_cost(tile, problem, machine), -tile.rows * tile.vectors)
+    )
 
 
 def _cost(tile: RegisterTile, problem: TileProblem, machine: Machine) -> float:

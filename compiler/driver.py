@@ -1,0 +1,143 @@
+"""The whole way of a model, from its file to an artifact, on one screen."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from tvm import relax
+
+from .. import __version__
+from ..frontends.imported_model import ImportedModel
+from ..frontends.onnx import import_onnx
+from ..passes.lift_constants import LiftedModule, lift_constants
+from ..passes.pipeline import graph_passes, lower_to_virtual_machine
+from ..runtime import Executable, load
+from ..runtime.errors import RelaxcError
+from ..runtime.signature import Signature
+from ..targets import registry
+from ..targets.cpu.machine import required_features
+from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
+from ..targets.registry import CpuTarget
+from .artifact_writer import place_weights, write_artifact
+from .options import CompileOptions
+from .pass_runner import run_passes
+
+Array = np.ndarray[Any, Any]
+Model = str | PathLike[str] | onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class LoweredModel:
+    """A model on its way, ready for code generation."""
+
+    imported: ImportedModel
+    target: CpuTarget
+    lifted: LiftedModule
+    scheduled: ScheduledModule
+
+
+def compile(  # noqa: A001 - the public contract's name
+    model: Model,
+    target: str | Mapping[str, Any] = "native",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    static_inputs: Mapping[str, Array] | None = None,
+    precision: str = "fp32",
+    calibration: Iterable[Mapping[str, Array]] | None = None,
+    tuning_records: str | PathLike[str] | None = None,
+    *,
+    options: CompileOptions | None = None,
+) -> Executable:
+    """Compiles a model and loads the result.
+
+    Args:
+        model: a path, or an ``onnx.ModelProto``.
+        target: a name of ``relaxc targets``, or a TVM target as a dict.
+        shapes: input name to shape; binds symbolic dimensions.
+        static_inputs: input name to value; the value becomes part of the code.
+        precision: ``"fp32"``; the other precisions of the contract are not available yet.
+        calibration: batches for int8.
+        tuning_records: path of the tuner's records.
+        options: see ``CompileOptions``.
+
+    Raises:
+        RelaxcError: one of its subclasses, saying what is wrong with the model, the target or the options.
+    """
+    options = options or CompileOptions()
+    lowered = lower(model, target, shapes, static_inputs, precision, calibration, tuning_records, options)
+    options.report("generating code")
+    library = _generate_code(lowered)
+    folder = tempfile.TemporaryDirectory(prefix="relaxc-")
+    artifact = Path(folder.name) / "model.so"
+    _write(artifact, library, lowered, precision)
+    executable = load(artifact)
+    weakref.finalize(executable, folder.cleanup)
+    return executable
+
+
+def lower(
+    model: Model,
+    target: str | Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]] | None,
+    static_inputs: Mapping[str, Array] | None,
+    precision: str,
+    calibration: Iterable[Mapping[str, Array]] | None,
+    tuning_records: str | PathLike[str] | None,
+    options: CompileOptions,
+) -> LoweredModel:
+    """Everything before code generation: import, passes, schedules. Arguments as in ``compile``."""
+    _refuse_unavailable(precision, calibration, tuning_records)
+    resolved = registry.resolve(target)
+    options.report("importing the model")
+    imported = import_onnx(model, shapes, static_inputs)
+    options.report("optimising the graph")
+    passes = graph_passes(resolved.machine.lanes("float32"))
+    with resolved.tvm_target:
+        module = run_passes(imported.module, passes, options)
+    options.report("scheduling the kernels")
+    scheduled = schedule_kernels(module, resolved.machine)
+    return LoweredModel(imported, resolved, lift_constants(scheduled.module), scheduled)
+
+
+def _refuse_unavailable(precision: str, calibration: object, tuning_records: object) -> None:
+    if precision not in ("fp32", "bf16", "fp16", "int8"):
+        raise RelaxcError(f"unknown precision {precision!r}: choose one of fp32, bf16, fp16, int8")
+    if precision != "fp32" or calibration is not None:
+        raise RelaxcError(
+            f"precision {precision!r} is not available yet: compile with fp32, without calibration"
+        )
+    if tuning_records is not None:
+        raise RelaxcError("tuning records are not available yet: compile without them")
+
+
+def _generate_code(lowered: LoweredModel) -> relax.VMExecutable:
+    with lowered.target.tvm_target:
+        module = lower_to_virtual_machine()(lowered.lifted.module)
+    return relax.build(module, lowered.target.tvm_target, relax_pipeline=None)
+
+
+def _write(path: Path, library: relax.VMExecutable, lowered: LoweredModel, precision: str) -> None:
+    object_code = path.with_suffix(".code.so")
+    library.export_library(str(object_code))
+    weights = lowered.lifted.weights
+    signature = Signature(
+        inputs=lowered.imported.inputs,
+        outputs=lowered.imported.outputs,
+        weights=place_weights(weights),
+        kernels=lowered.scheduled.kernels,
+        target=lowered.target.description,
+        cpu_features=required_features(lowered.target.machine),
+        versions={"relaxc": __version__, "tvm": tvm.__version__},
+        source_hash=lowered.imported.source_hash,
+        precision=precision,
+    )
+    write_artifact(path, object_code, signature, weights)
+    object_code.unlink()

@@ -1,0 +1,28 @@
+"""What a caller may ask of a compilation beyond the model and its target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Report = Callable[[str], None]
+
+
+def _silent(_message: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Options of ``relaxc.compile``.
+
+    Attributes:
+        dump_ir: a folder that gets the module after each pass, as TVMScript.
+        disabled_passes: names of passes to leave out.
+        report: is told, in one line each, what the compiler is at.
+    """
+
+    dump_ir: Path | None = None
+    disabled_passes: frozenset[str] = frozenset()
+    report: Report = _silent

@@ -1,0 +1,71 @@
+"""The order of the graph passes. A new pass is a file beside this and an entry here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import tvm
+from tvm import relax
+
+from .assign_layouts import assign_layouts
+from .fold_channel_scale import fold_channel_scale
+from .prepack_matmul import prepack_matmul
+from .rewrite import ModulePass
+
+
+@dataclass(frozen=True)
+class NamedPass:
+    """A step from Relax to Relax.
+
+    Attributes:
+        name: what ``--disable-pass`` and ``--dump-ir`` call it.
+        run: the pass.
+        required: whether the steps behind it need it.
+    """
+
+    name: str
+    run: ModulePass
+    required: bool = False
+
+
+def graph_passes(block: int) -> tuple[NamedPass, ...]:
+    """From an imported module to one whose ``main`` calls fused kernels.
+
+    Args:
+        block: channels or columns in a block of the packed layouts, a vector's lanes.
+    """
+    transform = relax.transform
+    return (
+        NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
+        NamedPass("fold-constants", transform.FoldConstant()),
+        NamedPass("fold-channel-scale", fold_channel_scale),
+        NamedPass("assign-layouts", partial(assign_layouts, block=block)),
+        NamedPass("prepack-matmul", partial(prepack_matmul, block=block)),
+        NamedPass("legalize", transform.LegalizeOps(), required=True),
+        NamedPass("fold-legalized-constants", transform.FoldConstant()),
+        NamedPass("annotate-patterns", transform.AnnotateTIROpPattern(), required=True),
+        NamedPass("fuse-operators", transform.FuseOps()),
+        NamedPass("fuse-kernels", transform.FuseTIR(), required=True),
+        NamedPass("eliminate-dead-code", transform.DeadCodeElimination()),
+        NamedPass("reshape-in-place", transform.RewriteDataflowReshape()),
+    )
+
+
+def lower_to_virtual_machine() -> tvm.transform.Pass:
+    """From calls of kernels to the virtual machine's instructions, with memory planned."""
+    transform = relax.transform
+    return tvm.transform.Sequential(
+        [
+            transform.ToNonDataflow(),
+            transform.RemovePurityChecking(),
+            transform.CallTIRRewrite(),
+            transform.StaticPlanBlockMemory(),
+            transform.LowerAllocTensor(),
+            transform.KillAfterLastUse(),
+            transform.LowerRuntimeBuiltin(),
+            transform.ComputePrimValue(),
+            transform.VMShapeLower(),
+            transform.AttachGlobalSymbol(),
+        ]
+    )
