@@ -37,11 +37,11 @@ def load_runtime(beside: Path | None = None) -> Any:
     if _loaded is not None:
         return _loaded
     with _lock:
+        # TVM would bind the i-th worker of every pool to the i-th CPU of the machine, even where the process
+        # may not use that CPU or another caller's pool sits there already.
+        os.environ.setdefault("TVM_BIND_THREADS", "0")
         tvm_ffi = _import_tvm_ffi()
         if tvm_ffi.get_global_func("runtime.NumThreads", allow_missing=True) is None:
-            # TVM would bind the i-th worker of every pool to the i-th CPU of the machine, even where the
-            # process may not use that CPU or another caller's pool sits there already.
-            os.environ.setdefault("TVM_BIND_THREADS", "0")
             path = find_runtime(beside)
             _dlopen(path)
             if (extra := path.with_name(_EXTRA_LIBRARY)).exists():

@@ -100,7 +100,7 @@ def _print_profile(executable: Executable, recorded: list[list[KernelCall]]) -> 
 
     ceilings, note = _ceilings(executable.num_threads)
     kernels = [KernelSpec(**kernel) for kernel in executable.metadata["kernels"]]
-    rows = kernel_rows(recorded, kernels, ceilings and (ceilings.gflops, ceilings.gbytes))
+    rows = kernel_rows(recorded, kernels, ceilings)
     grid = table(
         "kernel", "template", "calls", "time", "share", "GFLOP/s", "GB/s", "of ceiling", numbers_from=2
     )

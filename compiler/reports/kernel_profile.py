@@ -6,10 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...runtime.executable import Executable
 from ...runtime.signature import KernelSpec
+
+if TYPE_CHECKING:
+    from ...targets.cpu.ceilings import Ceilings
 
 # Calls of the runtime's own functions (allocation, shape checks) are summed up in one row of this name.
 RUNTIME = "(runtime)"
@@ -88,14 +91,14 @@ def record_kernels(executable: Executable, inputs: Mapping[str, Any], runs: int)
 def kernel_rows(
     runs: Sequence[Sequence[KernelCall]],
     kernels: Sequence[KernelSpec],
-    ceilings: tuple[float, float] | None,
+    ceilings: Ceilings | None,
 ) -> list[KernelRow]:
     """The rows of a profile, the costliest first.
 
     Args:
         runs: the calls of each run.
         kernels: facts from the signature.
-        ceilings: the machine's GFLOP/s and GB/s, if measured.
+        ceilings: the machine's limits, if measured.
     """
     calls: defaultdict[str, list[KernelCall]] = defaultdict(list)
     for run in runs:
@@ -112,7 +115,7 @@ def _row(
     calls: Sequence[KernelCall],
     runs: int,
     total: int,
-    ceilings: tuple[float, float] | None,
+    ceilings: Ceilings | None,
 ) -> KernelRow:
     nanoseconds = sum(call.end - call.start for call in calls) or 1
     flops = None if kernel is None or kernel.flops is None else kernel.flops * len(calls)
@@ -133,14 +136,15 @@ def _row(
     )
 
 
-def _bound(flops: int | None, moved: int, ceilings: tuple[float, float]) -> float:
+def _bound(flops: int | None, moved: int, ceilings: Ceilings) -> float:
     """The least nanoseconds that arithmetic and memory traffic can take: Williams, Waterman and Patterson,
     "Roofline", CACM 52(4), 2009.
     """
-    return max((flops or 0) / ceilings[0], moved / ceilings[1])
+    return max((flops or 0) / ceilings.gflops, moved / ceilings.gbytes)
 
 
 def _bytes_of(argument: Any) -> int:
     if not hasattr(argument, "data_ptr"):
         return 0
-    return -(-argument.numel() * argument.dtype.bits // 8)
+    bits: int = argument.numel() * argument.dtype.bits
+    return -(-bits // 8)
