@@ -20,7 +20,7 @@ help:
 	@echo 'make clean        remove what the other targets made'
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/relaxc demo
+	$(BIN)/relaxc demo --output build
 
 test: lint types imports unit-tests
 
@@ -48,7 +48,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-output
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of optional dependencies; a changed pyproject.toml installs anew.

@@ -32,6 +32,7 @@ def demo(
     Example: relaxc demo --text "Hello, world!"
     """
     pixels = recogniser_input(render_line(text))
+    _make_folder(output)
     artifact = output / f"{_MODEL}.so"
     with progress() as say:
         say(f"fetching {_MODEL}")
@@ -48,16 +49,19 @@ def demo(
         raise RelaxcError("the text was not read as it was rendered: try Latin letters, digits, punctuation")
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RelaxcError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
+
+
 def _compile(model: Path, shape: tuple[int, ...], artifact: Path) -> tuple[Executable, float]:
     """Compile, save, and load what was saved: what runs is what a user would carry away."""
     from ...runtime import load
     from ..driver import compile
 
     started = time.perf_counter()
-    try:
-        artifact.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RelaxcError(f"cannot make the folder {artifact.parent}: {error.strerror}") from error
     compile(model, shapes={"x": shape}).save(artifact)
     seconds = time.perf_counter() - started
     return load(artifact), seconds
