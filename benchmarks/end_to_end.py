@@ -1,6 +1,6 @@
-"""ResNet-18 from the ONNX file to results, beside ONNX Runtime: compile time, start-up, latency.
+"""From the ONNX file to results beside ONNX Runtime: compile time, start-up, latency.
 
-Run it as ``python -m benchmarks.end_to_end`` in the root folder, on a quiet machine.
+Run it as ``python -m benchmarks.end_to_end`` in the root folder, on a quiet machine (ResNet-18 by default).
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from relaxc.runtime.processor import default_threads
 
-from .models.catalogue import ARCHITECTURES
+from .models.catalogue import ARCHITECTURES, Feed
 from .onnxruntime_peer import OnnxRuntimeModel
 from .turns import take_turns
-
-_MODEL = "resnet18"
 
 # Programs for fresh processes. Each prints the seconds from the start of its imports to the first result,
 # and from the start of loading to the first result.
@@ -37,7 +35,7 @@ begun = time.perf_counter()
 import numpy
 import relaxc.runtime
 started = time.perf_counter()
-relaxc.runtime.load(sys.argv[1]).run({"image": numpy.load(sys.argv[2])})
+relaxc.runtime.load(sys.argv[1]).run(dict(numpy.load(sys.argv[2])))
 ended = time.perf_counter()
 print(ended - begun, ended - started)
 """
@@ -50,55 +48,69 @@ started = time.perf_counter()
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = int(sys.argv[3])
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-session.run(None, {"image": numpy.load(sys.argv[2])})
+session.run(None, dict(numpy.load(sys.argv[2])))
 ended = time.perf_counter()
 print(ended - begun, ended - started)
 """
 
 
+@dataclass(frozen=True)
+class Files:
+    """What the processes of the peers read."""
+
+    model: Path
+    artifact: Path
+    feed: Path
+
+
 def main() -> None:
     """Measure, print, and write JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=["resnet18"], help=f"of {', '.join(ARCHITECTURES)}")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each peer (default: 5)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = measure(Path(folder), arguments.rounds)
-    print(_report(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-
-
-def measure(folder: Path, rounds: int) -> dict[str, Any]:
-    """All results: seconds, medians."""
-    architecture = ARCHITECTURES[_MODEL]
-    model, artifact, image = folder / "model.onnx", folder / "model.so", folder / "image.npy"
-    onnx.save(architecture.full(1), model)
-    np.save(image, architecture.full_feed(1, 0)["image"])
+    if unknown := set(arguments.models) - set(ARCHITECTURES):
+        parser.error(f"unknown models: {', '.join(sorted(unknown))}")
     threads = default_threads()
-    compile_seconds = _compile(model, artifact)
-    return {
-        "machine": {"processor": _processor(), "threads": threads},
-        "model": _MODEL,
-        "compile_seconds": compile_seconds,
-        "start_seconds": _start_times(model, artifact, image, threads, rounds),
-        "latency_seconds": _latencies(model, artifact, image, threads, rounds),
-    }
+    print(f"batch 1, fp32, {threads} threads, {_processor()}")
+    results = {}
+    for name in arguments.models:
+        architecture = ARCHITECTURES[name]
+        results[name] = measure(architecture.full(1), architecture.full_feed(1, 0), arguments.rounds, threads)
+        print(f"\n{report(name, results[name])}")
+    if arguments.json:
+        record = {"processor": _processor(), "threads": threads, "results": results}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _compile(model: Path, artifact: Path) -> float:
+def measure(model: onnx.ModelProto, feed: Feed, rounds: int, threads: int) -> dict[str, Any]:
+    """All results of one model in seconds; those of start-up and latency by peer."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(Path(folder) / "model.onnx", Path(folder) / "model.so", Path(folder) / "feed.npz")
+        onnx.save(model, files.model)
+        np.savez(files.feed, **cast(dict[str, Any], feed))
+        return {
+            "compile": _compile(files),
+            "start": _start_times(files, threads, rounds),
+            "latency": _latencies(files, threads, rounds),
+        }
+
+
+def _compile(files: Files) -> float:
     import relaxc
 
+    compile = relaxc.compile  # imports the compiler
     started = time.perf_counter()
-    relaxc.compile(model).save(artifact)
+    compile(files.model).save(files.artifact)
     return time.perf_counter() - started
 
 
-def _start_times(model: Path, artifact: Path, image: Path, threads: int, rounds: int) -> dict[str, Any]:
+def _start_times(files: Files, threads: int, rounds: int) -> dict[str, Any]:
     """Medians over fresh processes, the peers in turns, after one round that warms the disk cache."""
     programs = {
-        "relaxc": [_START_RELAXC, str(artifact), str(image)],
-        "onnxruntime": [_START_ONNXRUNTIME, str(model), str(image), str(threads)],
+        "relaxc": [_START_RELAXC, str(files.artifact), str(files.feed)],
+        "onnxruntime": [_START_ONNXRUNTIME, str(files.model), str(files.feed), str(threads)],
     }
     times: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _ in range(rounds + 1):
@@ -113,28 +125,28 @@ def _start_times(model: Path, artifact: Path, image: Path, threads: int, rounds:
     }
 
 
-def _latencies(model: Path, artifact: Path, image: Path, threads: int, rounds: int) -> dict[str, Any]:
+def _latencies(files: Files, threads: int, rounds: int) -> dict[str, Any]:
     times = take_turns(
         {
-            "relaxc": (_relaxc_call, (artifact, image, threads)),
-            "onnxruntime": (_onnxruntime_call, (model, image, threads)),
+            "relaxc": (_relaxc_call, (files, threads)),
+            "onnxruntime": (_onnxruntime_call, (files, threads)),
         },
         rounds,
     )
     return {name: {"median": statistics.median(t), "minimum": min(t)} for name, t in times.items()}
 
 
-def _relaxc_call(artifact: Path, image: Path, threads: int) -> Callable[[], object]:
+def _relaxc_call(files: Files, threads: int) -> Callable[[], object]:
     import relaxc.runtime
 
-    executable = relaxc.runtime.load(artifact, num_threads=threads)
-    feed: dict[str, NDArray[Any]] = {"image": np.load(image)}
+    executable = relaxc.runtime.load(files.artifact, num_threads=threads)
+    feed = dict(np.load(files.feed))
     return lambda: executable.run(feed)
 
 
-def _onnxruntime_call(model: Path, image: Path, threads: int) -> Callable[[], object]:
-    session = OnnxRuntimeModel(model, threads)
-    feed: dict[str, NDArray[Any]] = {"image": np.load(image)}
+def _onnxruntime_call(files: Files, threads: int) -> Callable[[], object]:
+    session = OnnxRuntimeModel(files.model, threads)
+    feed = dict(np.load(files.feed))
     return lambda: session.run(feed)
 
 
@@ -146,24 +158,24 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _report(results: dict[str, Any]) -> str:
-    machine, latency, start = results["machine"], results["latency_seconds"], results["start_seconds"]
-    ratio = latency["relaxc"]["median"] / latency["onnxruntime"]["median"]
-    lines = [
-        f"{results['model']}, batch 1, fp32, {machine['threads']} threads, {machine['processor']}",
-        f"compile (relaxc)                {results['compile_seconds']:8.1f} s",
-        f"{'':32}{'relaxc':>10}{'ONNX Runtime':>16}{'ratio':>8}",
-        _row("latency, median", latency, "median") + f"{ratio:8.2f}",
-        _row("latency, minimum", latency, "minimum"),
-        _row("load and first run", start, "load_and_first_run"),
-        _row("imports, load and first run", start, "with_imports"),
-    ]
-    return "\n".join(lines)
+def report(name: str, results: dict[str, Any]) -> str:
+    """The results of one model as a table."""
+    latency, start = results["latency"], results["start"]
+    return "\n".join(
+        [
+            f"{name:32}{'relaxc':>10}{'ONNX Runtime':>16}{'ratio':>8}",
+            _row("latency, median", latency, "median"),
+            _row("latency, minimum", latency, "minimum"),
+            _row("load and first run", start, "load_and_first_run"),
+            _row("imports, load and first run", start, "with_imports"),
+            f"{'compile':32}{results['compile']:8.1f} s",
+        ]
+    )
 
 
 def _row(label: str, results: dict[str, Any], key: str) -> str:
     ours, theirs = (1e3 * results[name][key] for name in ("relaxc", "onnxruntime"))
-    return f"{label:32}{ours:7.2f} ms{theirs:13.2f} ms"
+    return f"{label:32}{ours:7.2f} ms{theirs:13.2f} ms{ours / theirs:8.2f}"
 
 
 if __name__ == "__main__":
