@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...runtime.errors import RelaxcError
 from ..sample_inputs import sample_inputs
+from .compiler_library import require_compiler
 from .console import results, table
 from .shape_option import ShapeOption, parse_shapes
 
@@ -130,11 +132,12 @@ def _cells(row: KernelRow) -> list[str]:
 def _ceilings(threads: int) -> tuple[Ceilings | None, str]:
     """The machine's limits, which take TVM's compiler to measure, and a line that says what they are."""
     try:
-        from ...targets.cpu.ceilings import measure_ceilings
+        require_compiler()
+    except RelaxcError as error:
+        return None, f"the machine's ceilings were not measured: {error}"
+    from ...targets.cpu.ceilings import measure_ceilings
 
-        ceilings = measure_ceilings(threads)
-    except ImportError as error:
-        return None, f"the machine's ceilings were not measured: TVM's compiler cannot be imported ({error})"
+    ceilings = measure_ceilings(threads)
     return ceilings, (
         f"measured ceilings of {threads} thread(s): {ceilings.gflops:.0f} GFLOP/s (fp32 FMA), "
         f"{ceilings.gbytes:.1f} GB/s (memory read)"

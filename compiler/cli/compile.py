@@ -13,6 +13,7 @@ import typer
 
 from ...runtime.atomic_file import check_writable
 from ...runtime.errors import RelaxcError
+from .compiler_library import require_compiler
 from .console import progress, results, table
 from .shape_option import ShapeOption, parse_shapes
 
@@ -74,6 +75,7 @@ def compile_model(
     output = output or Path(f"{model.stem}.so")
     if emit is None:
         check_writable(output)
+    require_compiler()
     shapes = parse_shapes(shape)
     started = time.perf_counter()
     with progress() as report:
