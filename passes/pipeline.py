@@ -10,6 +10,7 @@ from tvm import relax
 
 from .assign_layouts import assign_layouts
 from .fold_channel_scale import fold_channel_scale
+from .legalize import legalize
 from .prepack_matmul import prepack_matmul
 from .rewrite import ModulePass
 
@@ -42,7 +43,7 @@ def graph_passes(block: int) -> tuple[NamedPass, ...]:
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("assign-layouts", partial(assign_layouts, block=block)),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block)),
-        NamedPass("legalize", transform.LegalizeOps(), required=True),
+        NamedPass("legalize", legalize, required=True),
         NamedPass("fold-legalized-constants", transform.FoldConstant()),
         NamedPass("annotate-patterns", transform.AnnotateTIROpPattern(), required=True),
         NamedPass("fuse-operators", transform.FuseOps()),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, ScheduleError
 
 from ...runtime.signature import KernelSpec
 from .kernel_costs import bytes_moved, flops
 from .machine import Machine
-from .templates import TEMPLATES
+from .templates import TEMPLATES, Template
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,21 @@ def schedule_kernels(mod: tvm.IRModule, machine: Machine) -> ScheduledModule:
 def schedule_kernel(function: tirx.PrimFunc, machine: Machine) -> tuple[str, tirx.PrimFunc]:
     """The template's name and the scheduled ``function``."""
     for template in TEMPLATES:
-        sch = Schedule(tvm.IRModule({"main": function}), debug_mask="none", error_render_level="none")
-        sch.work_on("main")
-        workload = template.matches(sch)
-        if workload is not None:
-            template.apply(sch, workload, template.default(workload, machine))
-            return template.name, sch.mod["main"]
+        scheduled = _apply(template, function, machine)
+        if scheduled is not None:
+            return template.name, scheduled
     raise AssertionError("the last template takes everything")
+
+
+def _apply(template: Template, function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
+    """``function`` by ``template``; None if that does not match, or the scheduler refuses one of its steps."""
+    sch = Schedule(tvm.IRModule({"main": function}), debug_mask="none", error_render_level="none")
+    sch.work_on("main")
+    workload = template.matches(sch)
+    if workload is None:
+        return None
+    try:
+        template.apply(sch, workload, template.default(workload, machine))
+    except ScheduleError:
+        return None
+    return sch.mod["main"]

@@ -3,13 +3,17 @@
 from .base import Template
 from .conv2d import Conv2dTemplate
 from .depthwise_conv2d import DepthwiseConv2dTemplate
+from .elementwise import ElementwiseTemplate
 from .fallback import FallbackTemplate
 from .matmul import MatmulTemplate
+from .reduction import ReductionTemplate
 
 TEMPLATES: tuple[Template, ...] = (
     Conv2dTemplate(),
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),
+    ElementwiseTemplate(),
+    ReductionTemplate(),
     FallbackTemplate(),
 )
 """In the order in which they are asked; the last takes everything."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -27,6 +29,12 @@ def loop_extents(sch: Schedule, block: SBlockRV) -> list[int | None]:
     return [_static(sch.get(loop).extent) for loop in sch.get_loops(block)]
 
 
+def static_product(sch: Schedule, loops: list[LoopRV]) -> int | None:
+    """How often the body of ``loops`` runs; None where an extent is symbolic."""
+    extents = [_static(sch.get(loop).extent) for loop in loops]
+    return None if None in extents else math.prod(extent for extent in extents if extent is not None)
+
+
 def _static(extent: tirx.Expr) -> int | None:
     return int(extent) if isinstance(extent, tirx.IntImm) else None
 
@@ -34,6 +42,30 @@ def _static(extent: tirx.Expr) -> int | None:
 def is_spatial(sch: Schedule, block: SBlockRV) -> bool:
     """Whether ``block`` reduces nothing."""
     return all(var.iter_type == tirx.IterVar.DataPar for var in sch.get(block).iter_vars)
+
+
+def is_schedulable(sch: Schedule) -> bool:
+    """Whether every root block is a plain nest: one loop for each of its axes, in order."""
+    return all(_is_plain(sch, block) for block in root_blocks(sch))
+
+
+def _is_plain(sch: Schedule, block: SBlockRV) -> bool:
+    stmt = sch.get(block)
+    loops = [sch.get(loop).loop_var for loop in sch.get_loops(block)]
+    kinds = (tirx.IterVar.DataPar, tirx.IterVar.CommReduce)
+    return (
+        len(loops) == len(stmt.iter_vars) > 0
+        and all(var.iter_type in kinds for var in stmt.iter_vars)
+        and len(stmt.writes) == 1
+        and not sch.get_child_blocks(block)
+    )
+
+
+def inline_spatial_producers(sch: Schedule) -> None:
+    """Inlines every intermediate value that reduces nothing and has a single reader."""
+    for block in root_blocks(sch)[:-1]:
+        if is_spatial(sch, block) and len(sch.get_consumers(block)) == 1:
+            sch.compute_inline(block)
 
 
 def output_shape(sch: Schedule, block: SBlockRV) -> tuple[tirx.Expr, ...]:

@@ -1,4 +1,4 @@
-"""What no other template takes: every block parallel and, where it is spatial, vectorised."""
+"""What no other template takes: every block parallel where its iterations allow it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, ScheduleError
 from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
-from .blocks import is_spatial, root_blocks
-from .spatial import schedule_spatial
+from .blocks import parallelise, root_blocks
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,18 @@ class FallbackTemplate:
 
     def apply(self, sch: Schedule, workload: AnyWorkload, config: None) -> None:
         for block in root_blocks(sch):
-            if is_spatial(sch, block):
-                schedule_spatial(sch, block)
-            else:
+            try:
                 _parallel_spatial_loops(sch, block)
+            except ScheduleError:
+                continue  # a block with dependences between iterations has to stay serial
 
 
 def _parallel_spatial_loops(sch: Schedule, block: SBlockRV) -> None:
-    """Parallelises the spatial loops that lead the nest of a reducing block."""
+    """Parallelises the spatial loops that lead the nest of ``block``."""
     leading = []
-    kinds = [var.iter_type for var in sch.get(block).iter_vars]
-    for loop, kind in zip(sch.get_loops(block), kinds, strict=False):
-        if kind != tirx.IterVar.DataPar:
+    for loop, var in zip(sch.get_loops(block), sch.get(block).iter_vars, strict=False):
+        if var.iter_type != tirx.IterVar.DataPar:
             break
         leading.append(loop)
     if leading:
-        sch.parallel(sch.fuse(*leading) if len(leading) > 1 else leading[0])
+        parallelise(sch, leading)

@@ -6,10 +6,12 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from .blocks import root_blocks
+from .blocks import root_blocks, static_product
 
 SERIAL_WORK = 16384
 """Elements below which handing work to other threads costs more than it saves."""
+PARALLEL_CHUNK = 4096
+"""Elements of a one-dimensional walk that one task takes."""
 VECTOR_ELEMENTS = 16
 
 
@@ -20,7 +22,9 @@ def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
         return
     if _same_index_everywhere(sch, block):
         loops = [sch.fuse(*loops)] if len(loops) > 1 else loops
-    total = _static_product(sch, loops)
+    total = static_product(sch, loops)
+    if len(loops) == 1:
+        loops = list(sch.split(loops[0], [None, PARALLEL_CHUNK]))
     outer = vectorise_inner(sch, loops)
     if outer and (total is None or total >= SERIAL_WORK):
         sch.parallel(sch.fuse(*outer) if len(outer) > 1 else outer[0])
@@ -40,15 +44,14 @@ def vectorise_inner(sch: Schedule, loops: list[LoopRV]) -> list[LoopRV]:
     A symbolic extent, or one that is no multiple of a vector, stays a plain loop: LLVM vectorises it and
     adds the tail, which beats a guard on every vector.
     """
+    if not loops:
+        return []
     inner = loops[-1]
     extent = sch.get(inner).extent
     if isinstance(extent, tirx.IntImm) and int(extent) % VECTOR_ELEMENTS == 0:
         outer, lane = sch.split(inner, [None, VECTOR_ELEMENTS])
         sch.vectorize(lane)
         return [*loops[:-1], outer]
-    if len(loops) == 1:
-        outer, _ = sch.split(inner, [None, SERIAL_WORK // 4])
-        return [outer]
     return loops[:-1]
 
 
@@ -72,13 +75,3 @@ def _extents_equal(a: tirx.Expr, b: tirx.Expr) -> bool:
     if isinstance(a, tirx.IntImm) and isinstance(b, tirx.IntImm):
         return int(a) == int(b)
     return bool(a.same_as(b)) or str(a) == str(b)
-
-
-def _static_product(sch: Schedule, loops: list[LoopRV]) -> int | None:
-    product = 1
-    for loop in loops:
-        extent = sch.get(loop).extent
-        if not isinstance(extent, tirx.IntImm):
-            return None
-        product *= int(extent)
-    return product

@@ -1,0 +1,76 @@
+"""Lowers Relax operators to kernels: by our definitions where we have one, else by TVM's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import tvm
+from tvm import ir, relax, te, tirx
+
+from .compute import rows
+
+LegalizeRule = Callable[[relax.BlockBuilder, ir.Call], relax.Expr]
+
+
+def legalize(mod: tvm.IRModule) -> tvm.IRModule:
+    """The pass."""
+    return relax.transform.LegalizeOps(_RULES)(mod)
+
+
+def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeRule:
+    def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+        if not _is_last(call.args[0], int(call.attrs.axis)):
+            return _by_tvm(builder, call, op)
+        return builder.call_te(definition, call.args[0])
+
+    return rule
+
+
+def _layer_norm(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+    attrs = call.attrs
+    last = len(attrs.axes) == 1 and _is_last(call.args[0], int(attrs.axes[0]))
+    if not last or not attrs.center or not attrs.scale or _dtype(call.args[0]) != "float32":
+        return _by_tvm(builder, call, "relax.nn.layer_norm")
+    definition = partial(rows.layer_norm_rows, epsilon=float(attrs.epsilon))
+    return builder.call_te(definition, *call.args, primfunc_name_hint="layer_norm")
+
+
+def _reduction(op: str, reducer: rows.Reducer, mean: bool = False) -> LegalizeRule:
+    def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+        data, axes = call.args[0], call.attrs.axis
+        single = axes is not None and len(axes) == 1 and _is_last(data, int(axes[0]))
+        if not single or _dtype(data) != "float32":
+            return _by_tvm(builder, call, op)
+        definition = partial(
+            rows.reduce_last_axis, reducer=reducer, keepdims=bool(call.attrs.keepdims), mean=mean
+        )
+        return builder.call_te(definition, data, primfunc_name_hint=op.rsplit(".", 1)[1])
+
+    return rule
+
+
+def _is_last(data: relax.Expr, axis: int) -> bool:
+    """Whether ``axis`` is the innermost axis of ``data``, and not the only one."""
+    rank = data.ty.ndim
+    return rank >= 2 and axis % rank == rank - 1
+
+
+def _dtype(data: relax.Expr) -> str:
+    return str(data.ty.dtype.dtype)
+
+
+def _by_tvm(builder: relax.BlockBuilder, call: ir.Call, op: str) -> relax.Expr:
+    legalization = ir.Op.get(op).get_attr("FLegalize")
+    return legalization(builder, call)
+
+
+_RULES: dict[str, LegalizeRule] = {
+    "relax.nn.softmax": _softmax(rows.softmax_rows, "relax.nn.softmax"),
+    "relax.nn.log_softmax": _softmax(rows.log_softmax_rows, "relax.nn.log_softmax"),
+    "relax.nn.layer_norm": _layer_norm,
+    "relax.sum": _reduction("relax.sum", rows.SUM),
+    "relax.max": _reduction("relax.max", rows.MAX),
+    "relax.min": _reduction("relax.min", rows.MIN),
+    "relax.mean": _reduction("relax.mean", rows.SUM, mean=True),
+}

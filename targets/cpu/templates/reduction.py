@@ -1,0 +1,140 @@
+"""Reductions, softmax, normalisation and pooling.
+
+Where the reduced axes are the innermost ones, each row is worked on while it is in cache: all blocks that
+share the rows run under one parallel loop. Otherwise every block is scheduled by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from ..machine import Machine
+from .blocks import (
+    inline_spatial_producers,
+    is_schedulable,
+    is_spatial,
+    parallelise,
+    root_blocks,
+    static_product,
+)
+from .spatial import SERIAL_WORK, VECTOR_ELEMENTS, schedule_spatial, vectorise_inner
+
+
+@dataclass(frozen=True)
+class ReductionWorkload:
+    """How many leading axes all blocks share as rows; 0 where there are none."""
+
+    row_axes: int
+
+
+class ReductionTemplate:
+    """See the module's description."""
+
+    name = "reduction"
+
+    def matches(self, sch: Schedule) -> ReductionWorkload | None:
+        if not is_schedulable(sch):
+            return None
+        blocks = root_blocks(sch)
+        if all(is_spatial(sch, block) for block in blocks):
+            return None
+        return ReductionWorkload(_row_axes(sch))
+
+    def space(self, workload: ReductionWorkload, machine: Machine) -> Iterator[None]:
+        yield None
+
+    def default(self, workload: ReductionWorkload, machine: Machine) -> None:
+        return None
+
+    def apply(self, sch: Schedule, workload: ReductionWorkload, config: None) -> None:
+        inline_spatial_producers(sch)
+        if workload.row_axes:
+            _schedule_rows(sch, workload.row_axes)
+            return
+        for block in root_blocks(sch):
+            if is_spatial(sch, block):
+                schedule_spatial(sch, block)
+            else:
+                _schedule_alone(sch, block)
+
+
+def _row_axes(sch: Schedule) -> int:
+    """The number of leading spatial loops, equal in all blocks, with reductions only behind them."""
+    nests = []
+    for block in root_blocks(sch):
+        iter_vars = sch.get(block).iter_vars
+        spatial = [var for var in iter_vars if var.iter_type == tirx.IterVar.DataPar]
+        if not is_spatial(sch, block) and not _reduces_innermost(sch, block):
+            return 0
+        nests.append([str(var.dom.extent) for var in spatial])
+    reducing = [nest for nest, block in zip(nests, root_blocks(sch), strict=True) if not is_spatial(sch, block)]
+    rows = min(len(nest) for nest in reducing)
+    while rows and any(nest[:rows] != nests[-1][:rows] for nest in nests):
+        rows -= 1
+    return rows
+
+
+def _reduces_innermost(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether the fastest-moving axis that ``block`` reads is one it reduces."""
+    stmt = sch.get(block)
+    reduced = [var.var for var in stmt.iter_vars if var.iter_type == tirx.IterVar.CommReduce]
+    fastest = stmt.reads[-1].region[-1].min
+    return any(fastest.same_as(var) for var in reduced)
+
+
+def _schedule_rows(sch: Schedule, row_axes: int) -> None:
+    *others, last = root_blocks(sch)
+    rows = parallelise(sch, list(sch.get_loops(last))[:row_axes])
+    for block in reversed(others):
+        sch.compute_at(block, rows, preserve_unit_loops=False)
+    for block in (*others, last):
+        if is_spatial(sch, block):
+            vectorise_inner(sch, list(sch.get_loops(block))[1:])
+        else:
+            _reduce_in_vectors(sch, block)
+
+
+def _reduce_in_vectors(sch: Schedule, block: SBlockRV) -> None:
+    """Keeps a row's partial results, where ``block`` computes such, in a vector."""
+    loops = list(sch.get_loops(block))[1:]
+    if len(loops) < 2 or not _is_multiple_of_vector(sch, loops[0]):
+        return
+    lane, *reduced = loops
+    sch.reorder(*reduced, lane)
+    sch.vectorize(lane)
+    start = sch.decompose_reduction(block, reduced[0])
+    sch.vectorize(sch.get_loops(start)[-1])
+
+
+def _loops_of(sch: Schedule, block: SBlockRV, kind: int) -> list[LoopRV]:
+    """The loops around ``block`` that run over axes of ``kind``, outermost first."""
+    kinds = [var.iter_type for var in sch.get(block).iter_vars]
+    return [loop for loop, found in zip(sch.get_loops(block), kinds, strict=True) if found == kind]
+
+
+def _schedule_alone(sch: Schedule, block: SBlockRV) -> None:
+    """Parallel over the outer spatial axes, in vectors over the innermost one, reducing in between."""
+    reduced = _loops_of(sch, block, tirx.IterVar.CommReduce)
+    spatial = _loops_of(sch, block, tirx.IterVar.DataPar)
+    total = static_product(sch, [*spatial, *reduced])
+    inner: list[LoopRV] = []
+    if spatial and _is_multiple_of_vector(sch, spatial[-1]):
+        column, lane = sch.split(spatial.pop(), [None, VECTOR_ELEMENTS])
+        sch.vectorize(lane)
+        spatial, inner = [*spatial, column], [lane]
+    elif len(spatial) > 1 and not _reduces_innermost(sch, block):
+        inner = [spatial.pop()]
+    sch.reorder(*spatial, *reduced, *inner)
+    if spatial and (total is None or total >= SERIAL_WORK):
+        parallelise(sch, spatial)
+    sch.decompose_reduction(block, reduced[0])
+
+
+def _is_multiple_of_vector(sch: Schedule, loop: LoopRV) -> bool:
+    extent = static_product(sch, [loop])
+    return extent is not None and extent % VECTOR_ELEMENTS == 0
