@@ -1,0 +1,5 @@
+"""The ONNX frontend."""
+
+from .importer import import_onnx
+
+__all__ = ["import_onnx"]

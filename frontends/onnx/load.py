@@ -1,0 +1,214 @@
+"""From a path or a ModelProto to a model that the importer can trust."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from ...runtime.errors import InvalidModelError
+
+MIN_OPSET = 7
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model whose structure is sound.
+
+    Attributes:
+        proto: nodes are in topological order, tensors hold their data, local functions are inlined.
+        opsets: domain -> version; the standard domain is "".
+        source_hash: SHA-256 of the file, or of the serialized ModelProto, in hexadecimal.
+    """
+
+    proto: onnx.ModelProto
+    opsets: dict[str, int]
+    source_hash: str
+
+
+def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
+    """Reads and checks a model.
+
+    Raises:
+        InvalidModelError: what is wrong with the file or with the graph in it, in one line.
+    """
+    if isinstance(source, onnx.ModelProto):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(source)
+        digest = hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
+        folder = Path.cwd()
+    else:
+        path = Path(os.fspath(source))
+        data = _read(path)
+        digest = hashlib.sha256(data).hexdigest()
+        proto = _parse(path, data)
+        folder = path.resolve().parent
+    if not proto.HasField("graph") or not proto.graph.output:
+        raise InvalidModelError("the model has no graph with outputs; is it an ONNX file?")
+    _load_external_data(proto, folder)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    opsets = _opsets(proto)
+    _check_tensors(proto.graph)
+    _check_graph(proto.graph, frozenset())
+    return LoadedModel(proto, opsets, digest)
+
+
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise InvalidModelError(f"{path}: is a folder; pass the .onnx file in it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidModelError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InvalidModelError(f"{path}: cannot be read: {error.strerror}") from None
+    if not data:
+        raise InvalidModelError(f"{path}: the file is empty")
+    return data
+
+
+def _parse(path: Path, data: bytes) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except (DecodeError, ValueError, RuntimeError):
+        raise InvalidModelError(f"{path}: not an ONNX model, or truncated; export or copy it again") from None
+    return proto
+
+
+def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    opsets: dict[str, int] = {}
+    for entry in proto.opset_import:
+        opsets["" if entry.domain == "ai.onnx" else entry.domain] = entry.version
+    newest = onnx.defs.onnx_opset_version()
+    version = opsets.setdefault("", 1 if not opsets else newest)
+    if not MIN_OPSET <= version <= newest:
+        raise InvalidModelError(
+            f"opset {version} is not supported (supported: {MIN_OPSET} to {newest}); convert the model "
+            "with onnx.version_converter"
+        )
+    return opsets
+
+
+def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
+    root = folder.resolve()
+    for tensor in _tensors(proto.graph):
+        if uses_external_data(tensor):
+            _check_external_path(tensor, root)
+    try:
+        load_external_data_for_model(proto, str(root))
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidModelError(f"external data of the model cannot be loaded: {reason}") from None
+
+
+def _check_external_path(tensor: onnx.TensorProto, root: Path) -> None:
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    where = f"external data of tensor '{tensor.name}'"
+    if not location or "\0" in location:
+        raise InvalidModelError(f"{where}: no usable location is given")
+    resolved = (root / location).resolve()
+    if Path(location).is_absolute() or not resolved.is_relative_to(root):
+        raise InvalidModelError(f"{where}: '{location}' lies outside the model's folder")
+    if not resolved.is_file():
+        raise InvalidModelError(f"{where}: no such file: {resolved}; copy it beside the model")
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for subgraph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                yield from _tensors(subgraph)
+
+
+def _check_tensors(graph: onnx.GraphProto) -> None:
+    """Data must be as long as the shapes say; done here because the readers of tensors trust them."""
+    for tensor in _tensors(graph):
+        try:
+            onnx.checker.check_tensor(tensor)
+        except onnx.checker.ValidationError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InvalidModelError(f"tensor '{tensor.name}' is broken: {reason}") from None
+
+
+def _check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
+    """Every name is produced once and before its use; sorts the nodes where the file does not."""
+    defined = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    defined |= {tensor.values.name for tensor in graph.sparse_initializer}
+    produced = [name for node in graph.node for name in node.output if name]
+    seen = set(defined)
+    for name in produced:
+        if name in seen:
+            raise InvalidModelError(f"the value '{name}' is produced twice")
+        seen.add(name)
+    visible = outer | seen
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in visible:
+                raise InvalidModelError(f"the input '{name}' of {node.op_type} '{node.name}' is never produced")
+    for value in graph.output:
+        if value.name not in visible:
+            raise InvalidModelError(f"the graph's output '{value.name}' is never produced")
+    _sort(graph, defined | outer)
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            _check_graph(subgraph, frozenset(visible))
+
+
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    found = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def _sort(graph: onnx.GraphProto, available: set[str]) -> None:
+    """Puts the nodes in an order in which every value is produced before its use."""
+    ready = set(available)
+    pending = [(node, _uses(node) - ready) for node in graph.node]
+    in_order: list[onnx.NodeProto] = []
+    own = {name for node in graph.node for name in node.output if name}
+    moved = False
+    while pending:
+        blocked = []
+        for node, uses in pending:
+            if all(name in ready or name not in own for name in uses):
+                in_order.append(node)
+                ready.update(node.output)
+            else:
+                blocked.append((node, uses))
+        if len(blocked) == len(pending):
+            node = blocked[0][0]
+            raise InvalidModelError(f"the graph has a cycle through {node.op_type} '{node.name}'")
+        moved = moved or bool(blocked)
+        pending = blocked
+    if moved:
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in in_order]
+        del graph.node[:]
+        graph.node.extend(copies)
+
+
+def _uses(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, also from inside its subgraphs."""
+    names = {name for name in node.input if name}
+    for subgraph in _subgraphs(node):
+        inside = {value.name for value in subgraph.input} | {t.name for t in subgraph.initializer}
+        for inner in subgraph.node:
+            names |= _uses(inner)
+            inside |= set(inner.output)
+        names |= {value.name for value in subgraph.output}
+        names -= inside
+    return names

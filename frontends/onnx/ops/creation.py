@@ -1,0 +1,88 @@
+"""Operators that make tensors out of little: constants, fills, ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.ir import Expr
+
+from ....runtime.errors import InvalidModelError
+from ..constant_folding import constant_tensor
+from ..extents import as_expression
+from ..node import Node
+from ..precision import is_float
+from ..registry import converts
+from ..values import Array, Value, dtype_name
+
+_SCALARS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+
+
+@converts("Constant")
+def constant(node: Node) -> Array:
+    if node.has_attribute("value"):
+        return constant_tensor(node.attribute("value"))
+    for name, dtype in _SCALARS.items():
+        if node.has_attribute(name):
+            return np.asarray(node.attribute(name), dtype=dtype)
+    raise InvalidModelError("only tensors and numbers are supported as constants, not strings or sparse tensors")
+
+
+@converts("ConstantOfShape")
+def constant_of_shape(node: Node) -> Expr:
+    proto = node.attribute("value")
+    fill = np.zeros(1, np.float32) if proto is None else constant_tensor(proto)
+    shape = relax.ShapeExpr([as_expression(extent) for extent in node.extent_list(0)])
+    return relax.op.full(shape, node.builder.constant(fill.reshape(())), str(fill.dtype))
+
+
+@converts("Range")
+def value_range(node: Node) -> Expr:
+    if not all(node.is_shape_like(index) for index in range(3)):
+        missing = next(index for index in range(3) if not node.is_shape_like(index))
+        raise node.static_required(missing)
+    if is_float(node.dtype(0)):
+        start, limit, delta = (node.constant(index).reshape(()) for index in range(3))
+        return node.builder.constant(np.arange(start, limit, delta, dtype=start.dtype))
+    start, limit, delta = (node.extent_list(index)[0] for index in range(3))
+    if not isinstance(delta, int) or delta == 0:
+        raise InvalidModelError("the step must be a known integer other than zero")
+    distance = node.extents.simplify(limit - start if delta > 0 else start - limit)
+    count = node.extents.maximum(node.extents.ceil_divide(distance, abs(delta)), 0)
+    dtype = node.dtype(0)
+
+    def compute() -> te.Tensor:
+        first = as_expression(start)
+        return te.compute((count,), lambda i: (first + i * delta).astype(dtype), name="range")
+
+    return node.te(compute, name="range")
+
+
+@converts("EyeLike")
+def eye_like(node: Node) -> Expr:
+    shape = node.shape(0)
+    dtype = dtype_name(node.int("dtype")) if node.has_attribute("dtype") else node.dtype(0)
+    offset = node.int("k", 0)
+
+    def compute() -> te.Tensor:
+        def element(i: Any, j: Any) -> Expr:
+            return tirx.Select(j - i == offset, tirx.const(1, dtype), tirx.const(0, dtype))
+
+        return te.compute(tuple(shape), element, name="eye")
+
+    return node.te(compute, name="eye")
+
+
+@converts("Dropout")
+def dropout(node: Node) -> list[Value]:
+    """At inference the data passes unchanged, and the mask keeps everything."""
+    if node.has(2) and node.op_type == "Dropout" and bool(node.constant(2)):
+        ratio = float(node.constant(1)) if node.has(1) else 0.5
+        if ratio != 0.0:
+            raise InvalidModelError("training mode is not supported; export the model for inference")
+    results: list[Value] = [node.value(0)]
+    if node.wants(1):
+        shape = relax.ShapeExpr([as_expression(extent) for extent in node.shape(0)])
+        results.append(relax.op.full(shape, node.builder.constant(True, "bool"), "bool"))
+    return results

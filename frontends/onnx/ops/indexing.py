@@ -1,0 +1,247 @@
+"""Operators that pick elements by position: slices, gathers, scatters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.ir import Expr
+
+from ....runtime.errors import InvalidModelError
+from ..extents import Extent, as_expression
+from ..node import Node, normalize_axis
+from ..registry import converts
+
+_INT64_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What a Slice asks for, one entry an axis."""
+
+    starts: list[Extent]
+    ends: list[Extent]
+    axes: list[int]
+    steps: list[int]
+
+
+@converts("Slice")
+def slice_by_attributes(node: Node) -> Expr:
+    starts, ends = list(node.ints("starts")), list(node.ints("ends"))
+    axes = list(node.ints("axes", range(len(starts))))
+    return _slice(node, _Bounds(list(starts), list(ends), axes, [1] * len(starts)))
+
+
+@converts("Slice", since=10)
+def slice_by_inputs(node: Node) -> Expr:
+    steps = [int(step) for step in node.constant(4)] if node.has(4) else None
+    if not (node.is_shape_like(1) and node.is_shape_like(2)):
+        return _slice_at_run_time(node, steps)
+    starts, ends = node.extent_list(1), node.extent_list(2)
+    axes = [int(axis) for axis in node.constant(3)] if node.has(3) else list(range(len(starts)))
+    return _slice(node, _Bounds(starts, ends, axes, steps or [1] * len(starts)))
+
+
+def _slice(node: Node, bounds: _Bounds) -> Expr:
+    shape = list(node.shape(0))
+    target = list(shape)
+    begin: list[Extent] = [0] * len(shape)
+    step = [1] * len(shape)
+    for start, end, axis, stride in zip(bounds.starts, bounds.ends, bounds.axes, bounds.steps, strict=True):
+        place = normalize_axis(axis, len(shape))
+        if stride == 0:
+            raise InvalidModelError("a step of 0 is not allowed")
+        begin[place], target[place] = _along(node, shape[place], start, end, stride)
+        step[place] = stride
+    return _strided(node, node.tensor(0), begin, step, target)
+
+
+def _along(node: Node, extent: Extent, start: Extent, end: Extent, stride: int) -> tuple[Extent, Extent]:
+    """(first position, number of elements) along an axis, with ONNX's clamping."""
+    extents = node.extents
+    low, high = (0, extent) if stride > 0 else (-1, extents.simplify(extent - 1))
+    first = extents.clamp(_position(node, start, extent), 0, high if stride < 0 else extent)
+    last = extents.clamp(_position(node, end, extent), low, high)
+    distance = extents.simplify(last - first if stride > 0 else first - last)
+    count = extents.ceil_divide(distance, abs(stride))
+    return first, extents.maximum(count, 0)
+
+
+def _position(node: Node, position: Extent, extent: Extent) -> Extent:
+    """A position counted from the front; the sign of a symbolic one must be evident or is looked up."""
+    if isinstance(position, int):
+        if position >= _INT64_MAX >> 1 or position < -(_INT64_MAX >> 1):
+            return 1 << 40 if position > 0 else -(1 << 40)
+        return position if position >= 0 else node.extents.simplify(extent + position)
+    if node.extents.at_least(position, 0):
+        return position
+    negated = node.extents.simplify(-1 * position)
+    if node.extents.at_least(negated, 1):
+        return node.extents.simplify(extent + position)
+    zero = tirx.IntImm("int64", 0)
+    return tirx.Select(position < zero, position + as_expression(extent), position)
+
+
+def _strided(
+    node: Node, tensor: Expr, begin: Sequence[Extent], step: Sequence[int], target: Sequence[Extent]
+) -> Expr:
+    shape = node.builder.shape(tensor)
+    whole = [b == 0 and s == 1 and node.extents.equal(t, e) for b, s, t, e in zip(map(_plain, begin), step, target, shape, strict=True)]
+    if all(whole):
+        return tensor
+    known = [
+        isinstance(b, int) and isinstance(t, int) and isinstance(e, int)
+        for b, t, e, w in zip(begin, target, shape, whole, strict=True)
+        if not w
+    ]
+    positive = all(s > 0 for s in step)
+    if all(known) and positive:
+        axes = [axis for axis, w in enumerate(whole) if not w]
+        ends = [int(begin[a]) + int(target[a]) * step[a] for a in axes]
+        ends = [min(end, int(shape[axis])) for end, axis in zip(ends, axes, strict=True)]
+        return relax.op.strided_slice(
+            tensor, axes, [int(begin[a]) for a in axes], ends, [step[a] for a in axes]
+        )
+
+    def compute(x: te.Tensor) -> te.Tensor:
+        return te.compute(
+            tuple(target),
+            lambda *i: x(*(place * s + b for place, s, b in zip(i, step, begin, strict=True))),
+            name="slice",
+        )
+
+    return node.te(compute, tensor, name="slice")
+
+
+def _plain(value: Extent) -> int:
+    return value if isinstance(value, int) else -1
+
+
+def _slice_at_run_time(node: Node, steps: list[int] | None) -> Expr:
+    """Bounds that are data decide only extents: they are read, clamped and named as new dimensions."""
+    index = 1 if not node.is_shape_like(1) else 2
+    raise node.static_required(index)
+
+
+@converts("Gather")
+def gather(node: Node) -> Expr:
+    """Entries along an axis; negative positions count from the end."""
+    x, indices = node.tensor(0), node.value(1)
+    axis = node.axis("axis", 0, node.rank(0))
+    extent = node.shape(0)[axis]
+    if isinstance(indices, np.ndarray) and isinstance(extent, int):
+        positions = np.where(indices < 0, indices + extent, indices)
+        if positions.size and (positions.min() < 0 or positions.max() >= extent):
+            raise InvalidModelError(f"an index is outside of the axis's extent {extent}")
+        return relax.op.take(x, node.builder.constant(np.asarray(positions, dtype=indices.dtype)), axis)
+    rank_of_indices = node.rank(1)
+    shape = node.shape(0)
+    target = (*shape[:axis], *node.shape(1), *shape[axis + 1 :])
+
+    def compute(data: te.Tensor, positions: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            chosen = wrapped(positions(*i[axis : axis + rank_of_indices]), extent)
+            return data(*i[:axis], chosen, *i[axis + rank_of_indices :])
+
+        return te.compute(target, element, name="gather")
+
+    return node.te(compute, x, node.tensor(1), name="gather")
+
+
+def wrapped(position: Any, extent: Extent) -> Expr:
+    """A run-time position counted from the front."""
+    index = position.astype("int64")
+    return tirx.Select(index < tirx.IntImm("int64", 0), index + as_expression(extent), index)
+
+
+@converts("GatherElements")
+def gather_elements(node: Node) -> Expr:
+    axis = node.axis("axis", 0, node.rank(0))
+    extent = node.shape(0)[axis]
+    target = node.shape(1)
+
+    def compute(data: te.Tensor, positions: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            return data(*i[:axis], wrapped(positions(*i), extent), *i[axis + 1 :])
+
+        return te.compute(target, element, name="gather_elements")
+
+    return node.te(compute, node.tensor(0), node.tensor(1), name="gather_elements")
+
+
+@converts("GatherND")
+def gather_nd(node: Node) -> Expr:
+    shape, index_shape = node.shape(0), node.shape(1)
+    batch = node.int("batch_dims", 0)
+    depth = index_shape[-1]
+    if not isinstance(depth, int):
+        raise InvalidModelError("the last extent of the indices decides a rank; bind it with shapes")
+    outer = len(index_shape) - 1
+    target = (*index_shape[:-1], *shape[batch + depth :])
+
+    def compute(data: te.Tensor, positions: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            chosen = [wrapped(positions(*i[:outer], k), shape[batch + k]) for k in range(depth)]
+            return data(*i[:batch], *chosen, *i[outer:])
+
+        return te.compute(target, element, name="gather_nd")
+
+    return node.te(compute, node.tensor(0), node.tensor(1), name="gather_nd")
+
+
+@converts("OneHot")
+def one_hot(node: Node) -> Expr:
+    if not node.is_shape_like(1):
+        raise node.static_required(1)
+    depth = node.extent_list(1)[0]
+    indices, values = node.tensor(0), node.tensor(2)
+    rank = node.rank(0)
+    axis = normalize_axis(node.int("axis", -1), rank + 1)
+    shape = node.shape(0)
+    target = (*shape[:axis], depth, *shape[axis:])
+
+    def compute(positions: te.Tensor, off_on: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            position = wrapped(positions(*i[:axis], *i[axis + 1 :]), depth)
+            return tirx.Select(position == i[axis], off_on(1), off_on(0))
+
+        return te.compute(target, element, name="one_hot")
+
+    return node.te(compute, indices, values, name="one_hot")
+
+
+@converts("Trilu")
+def triangle(node: Node) -> Expr:
+    upper = bool(node.int("upper", 1))
+    shape, dtype = node.shape(0), node.dtype(0)
+    offset = [node.builder.reshape(node.tensor(1), ())] if node.has(1) else []
+
+    def compute(x: te.Tensor, *k: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            diagonal = i[-1] - i[-2] - (k[0]() if k else tirx.IntImm("int64", 0))
+            keep = diagonal >= 0 if upper else diagonal <= 0
+            return tirx.Select(keep, x(*i), tirx.const(0, dtype))
+
+        return te.compute(tuple(shape), element, name="triangle")
+
+    return node.te(compute, node.tensor(0), *offset, name="triangle")
+
+
+@converts("ReverseSequence")
+def reverse_sequence(node: Node) -> Expr:
+    time, batch = node.int("time_axis", 0), node.int("batch_axis", 1)
+    shape = node.shape(0)
+
+    def compute(x: te.Tensor, lengths: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            length = lengths(i[batch]).astype("int64")
+            place = list(i)
+            place[time] = tirx.Select(i[time] < length, length - 1 - i[time], i[time])
+            return x(*place)
+
+        return te.compute(tuple(shape), element, name="reverse_sequence")
+
+    return node.te(compute, node.tensor(0), node.tensor(1), name="reverse_sequence")
