@@ -15,7 +15,7 @@ import numpy as np
 
 from .artifact import WEIGHT_ALIGNMENT, Artifact
 from .atomic_file import atomic_file
-from .errors import ArtifactError
+from .errors import ArtifactError, RelaxcError
 from .input_check import InputCheck
 from .library import load_runtime, tvm_version
 from .processor import default_threads, missing_features
@@ -38,10 +38,10 @@ class Executable:
 
         Raises:
             ArtifactError: it cannot run on this machine or with this TVM.
-            ValueError: ``num_threads`` is less than 1.
+            RelaxcError: ``num_threads`` is less than 1.
         """
         if num_threads is not None and num_threads < 1:
-            raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+            raise RelaxcError(f"num_threads must be at least 1, got {num_threads}")
         self.num_threads = num_threads or default_threads()
         self._artifact = artifact
         _check_machine(artifact)
