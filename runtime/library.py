@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,24 @@ def tvm_version() -> str | None:
         return None
 
 
-def _candidates(beside: Path | None) -> Iterable[Path]:
+def _candidates(beside: Path | None) -> Iterator[Path]:
     if beside is not None:
         yield beside / LIBRARY
     yield Path(__file__).parents[1] / LIBRARY
     yield Path(__file__).parent / LIBRARY
+    for folder in _tvm_folders():
+        yield folder / "lib" / LIBRARY
+
+
+def _tvm_folders() -> Iterator[Path]:
+    """Where the package ``tvm`` lies, found without importing it, or even where its import is blocked."""
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec("tvm")
-        for location in (spec.submodule_search_locations or ()) if spec else ():
-            yield Path(location) / "lib" / LIBRARY
+        yield from map(Path, (spec.submodule_search_locations or ()) if spec else ())
+    import importlib.metadata
+
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        yield Path(str(importlib.metadata.distribution("apache-tvm").locate_file("tvm")))
 
 
 def _dlopen(path: Path) -> None:
