@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -70,8 +71,6 @@ def find_runtime(beside: Path | None = None) -> Path:
 @functools.cache
 def tvm_version() -> str | None:
     """The installed TVM's version, or None where only its library lies on the machine."""
-    import importlib.metadata
-
     try:
         return importlib.metadata.version("apache-tvm")
     except importlib.metadata.PackageNotFoundError:
@@ -92,8 +91,6 @@ def _tvm_folders() -> Iterator[Path]:
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec("tvm")
         yield from map(Path, (spec.submodule_search_locations or ()) if spec else ())
-    import importlib.metadata
-
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         yield Path(str(importlib.metadata.distribution("apache-tvm").locate_file("tvm")))
 

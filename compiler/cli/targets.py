@@ -23,21 +23,21 @@ def targets(
     Example: relaxc targets --measure
     """
     require_compiler()
-    facts = {"targets": _targets(), "machine": _machine(measure)}
+    entries, machine = _targets(), _machine(measure)
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        typer.echo(json.dumps({"targets": entries, "machine": machine}, indent=1))
         return
     grid = table("target", "description", "runs here", numbers_from=3)
-    for entry in facts["targets"]:
+    for entry in entries:
         missing = entry["missing_features"]
         grid.add_row(
             entry["name"], entry["description"], f"no, lacks {' '.join(missing)}" if missing else "yes"
         )
     results().print(grid)
-    machine = table("this machine", "", numbers_from=2)
-    for key, value in facts["machine"].items():
-        machine.add_row(key.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
-    results().print(machine)
+    here = table("this machine", "", numbers_from=2)
+    for key, value in machine.items():
+        here.add_row(key.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
+    results().print(here)
 
 
 def _targets() -> list[dict[str, Any]]:

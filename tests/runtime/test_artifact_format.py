@@ -19,7 +19,11 @@ from relaxc.runtime.errors import ArtifactError
 from relaxc.runtime.signature import Signature, TensorSpec
 
 LIBRARY = b"\x7fELF" + bytes(range(256)) * 30
-WEIGHTS = [np.arange(5, dtype=np.float32), np.arange(7, dtype=np.int8), np.zeros((0, 4), np.float64)]
+WEIGHTS: list[np.ndarray[Any, Any]] = [
+    np.arange(5, dtype=np.float32),
+    np.arange(7, dtype=np.int8),
+    np.zeros((0, 4), np.float64),
+]
 SIGNATURE = Signature(
     inputs=(TensorSpec("x", ("batch", 3), "float32"),),
     outputs=(TensorSpec("y", (2,), "bool"),),
@@ -137,7 +141,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     def full_disk(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic_file.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(ArtifactError, match=r"cannot write .*model.so: No space left on device"):
         write(tmp_path)
     (tmp_path / "library.bin").unlink()
@@ -161,6 +165,6 @@ def test_impossible_places_are_refused_before_any_work(tmp_path: Path, monkeypat
         atomic_file.check_writable(tmp_path / "missing" / "model.so")
     with pytest.raises(ArtifactError, match="it is a folder"):
         atomic_file.check_writable(tmp_path)
-    monkeypatch.setattr(atomic_file.os, "access", lambda *_: False)  # a superuser may write everywhere
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a superuser may write everywhere
     with pytest.raises(ArtifactError, match="no permission"):
         atomic_file.check_writable(tmp_path / "model.so")

@@ -104,7 +104,7 @@ def test_a_library_beside_the_artifact_comes_before_the_wheels(
 
 def test_no_library_at_all_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RELAXC_TVM_RUNTIME", raising=False)
-    monkeypatch.setattr(library, "_tvm_folders", lambda: [])
+    monkeypatch.setattr(library, "_tvm_folders", list)
     with pytest.raises(ArtifactError, match="install apache-tvm or set RELAXC_TVM_RUNTIME"):
         library.find_runtime()
 
