@@ -9,6 +9,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule, ScheduleError
 
 from ...runtime.signature import KernelSpec
+from . import vector_math  # noqa: F401 - registers the lowering of exp, tanh, ...
 from .kernel_costs import bytes_moved, flops
 from .machine import Machine
 from .templates import TEMPLATES, Template
