@@ -7,7 +7,7 @@ coefficients over *atoms*: variables, and whatever else is not a sum or a produc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import reduce
 
 import tvm
@@ -100,11 +100,13 @@ class Extents:
 
     def minimum(self, a: Extent, b: Extent) -> Extent:
         """min(a, b), resolved where that is certain."""
-        return self._select(a, b, tirx.min, min)
+        ordered = self._ordered(a, b)
+        return ordered[0] if ordered else self.simplify(tirx.min(_expr(a), _expr(b)))
 
     def maximum(self, a: Extent, b: Extent) -> Extent:
         """max(a, b), resolved where that is certain."""
-        return self._select(b, a, tirx.max, max)
+        ordered = self._ordered(a, b)
+        return ordered[1] if ordered else self.simplify(tirx.max(_expr(a), _expr(b)))
 
     def clamp(self, value: Extent, low: Extent, high: Extent) -> Extent:
         """min(max(value, low), high), resolved where that is certain."""
@@ -128,22 +130,13 @@ class Extents:
             return self.floor_divide(a, b)
         return self.simplify(tirx.truncdiv(_expr(a), _expr(b)))
 
-    def _select(
-        self,
-        small: Extent,
-        large: Extent,
-        symbolic: Callable[[Expr, Expr], Expr],
-        known: Callable[[int, int], int],
-    ) -> Extent:
-        if isinstance(small, int) and isinstance(large, int):
-            return known(small, large)
-        difference = self.simplify(large - small)
-        if self.at_least(difference, 0):
-            return self.simplify(small)
-        negated = self.simplify(small - large)
-        if self.at_least(negated, 0):
-            return self.simplify(large)
-        return self.simplify(symbolic(_expr(small), _expr(large)))
+    def _ordered(self, a: Extent, b: Extent) -> tuple[Extent, Extent] | None:
+        """The smaller and the larger one, if it is certain which is which."""
+        if self.at_least(self.simplify(b - a), 0):
+            return self.simplify(a), self.simplify(b)
+        if self.at_least(self.simplify(a - b), 0):
+            return self.simplify(b), self.simplify(a)
+        return None
 
     def _polynomial(self, value: Extent) -> _Polynomial:
         if isinstance(value, int):

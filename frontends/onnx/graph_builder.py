@@ -179,6 +179,22 @@ class GraphBuilder:
             if not blocks:
                 self.block_builder._end_block()
 
+    def outlined(self, body: Expr, name: str) -> Expr:
+        """A block that calls a new private function, which computes ``body``.
+
+        What the body reads from outside becomes parameters; symbolic dimensions that cannot be read off
+        the parameters' shapes come along as one more, a shape.
+        """
+        normal = self.block_builder.normalize(body)
+        captured = [var for var in relax.analysis.free_vars(normal) if isinstance(var.ty, relax.TensorType)]
+        dimensions = list(relax.analysis.free_symbolic_vars(relax.Function(captured, normal)))
+        extra = [relax.Var("dimensions", relax.ShapeType(dimensions))] if dimensions else []
+        function = relax.utils.copy_with_new_vars(relax.Function([*captured, *extra], normal))
+        symbol = self.block_builder.add_func(function, name)
+        shapes = [relax.ShapeExpr(dimensions)] if dimensions else []
+        with self.branch() as close:
+            return close(self.emit(relax.Call(symbol, [*captured, *shapes])))
+
     def bound(self, tensor: Expr, name: str = "") -> Expr:
         """The expression as a variable or a constant."""
         return tensor if isinstance(tensor, Var | Constant) else self.emit(tensor, name)

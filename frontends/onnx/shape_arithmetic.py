@@ -488,3 +488,16 @@ def scaled_extent(extents: Extents, extent: Extent, scale: Any) -> Extent:
     if ratio is None:
         raise ValueError("a scale is not a ratio of extents")
     return extents.floor_divide(extents.simplify(extent * ratio[0]), extents.simplify(ratio[1]))
+
+
+def whole_number(extents: Extents, element: Any) -> Extent | None:
+    """An element of a symbolic array as an extent, if it is certainly a whole number."""
+    if isinstance(element, int):
+        return element
+    if isinstance(element, Expr) and str(element.ty.dtype).startswith("int"):
+        return element
+    ratio = _ratio(element)
+    if ratio is None:
+        return None
+    quotient = extents.floor_divide(*ratio)
+    return quotient if extents.equal(extents.simplify(quotient * ratio[1]), ratio[0]) else None

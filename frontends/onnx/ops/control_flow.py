@@ -83,7 +83,9 @@ def _same_types(node: Node, a: _Branch, b: _Branch) -> bool:
 def _both(node: Node, condition: Expr, then_branch: _Branch, else_branch: _Branch) -> list[Value]:
     builder = node.builder
     scalar = builder.reshape(condition, ())
-    result = builder.block_builder.emit(relax.If(scalar, then_branch.body, else_branch.body))
+    # TVM plans memory a function at a time and mixes up the branches of one; so each has its own.
+    bodies = [builder.outlined(then_branch.body, "then_branch"), builder.outlined(else_branch.body, "else_branch")]
+    result = builder.block_builder.emit(relax.If(scalar, *bodies))
     count = len(then_branch.results)
     values = [result] if count == 1 else [builder.emit(relax.TupleGetItem(result, i)) for i in range(count)]
     return [

@@ -10,11 +10,11 @@ from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
 from ..constant_folding import constant_tensor
-from ..extents import as_expression
+from ..extents import Extent, as_expression
 from ..node import Node
-from ..precision import is_float
 from ..registry import converts
-from ..values import Array, Value, dtype_name
+from ..shape_arithmetic import whole_number
+from ..values import Array, SymbolicArray, Value, dtype_name
 
 _SCALARS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
@@ -42,21 +42,31 @@ def value_range(node: Node) -> Expr:
     if not all(node.is_shape_like(index) for index in range(3)):
         missing = next(index for index in range(3) if not node.is_shape_like(index))
         raise node.static_required(missing)
-    if is_float(node.dtype(0)):
+    dtype = node.dtype(0)
+    if all(isinstance(node.value(index), np.ndarray) for index in range(3)):
         start, limit, delta = (node.constant(index).reshape(()) for index in range(3))
-        return node.builder.constant(np.arange(start, limit, delta, dtype=start.dtype))
-    start, limit, delta = (node.extent_list(index)[0] for index in range(3))
+        return node.builder.constant(np.arange(start, limit, delta, dtype=dtype))
+    start, limit, delta = (_whole(node, index) for index in range(3))
     if not isinstance(delta, int) or delta == 0:
         raise InvalidModelError("the step must be a known integer other than zero")
     distance = node.extents.simplify(limit - start if delta > 0 else start - limit)
     count = node.extents.maximum(node.extents.ceil_divide(distance, abs(delta)), 0)
-    dtype = node.dtype(0)
 
     def compute() -> te.Tensor:
         first = as_expression(start)
         return te.compute((count,), lambda i: (first + i * delta).astype(dtype), name="range")
 
     return node.te(compute, name="range")
+
+
+def _whole(node: Node, index: int) -> Extent:
+    """A bound of a range as an extent; floating-point ones must be whole numbers."""
+    value = node.value(index)
+    element = value.elements.reshape(-1)[0] if isinstance(value, SymbolicArray) else node.constant(index).item()
+    whole = whole_number(node.extents, element)
+    if whole is None:
+        raise node.static_required(index)
+    return whole
 
 
 @converts("EyeLike")
