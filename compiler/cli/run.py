@@ -50,11 +50,9 @@ def _arrays(
     from ..npz_files import read_npz
 
     arrays = read_npz(file, executable.inputs) if file is not None else {}
-    if all(spec.name in arrays for spec in executable.inputs):
+    if not arrays.keys() < {spec.name for spec in executable.inputs}:
         return arrays
-    known = {
-        name: array.shape for name, array in arrays.items() if name in {s.name for s in executable.inputs}
-    }
+    known = {name: array.shape for name, array in arrays.items()}
     return sample_inputs(executable.inputs, known | shapes, fill, seed) | arrays
 
 
