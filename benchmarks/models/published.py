@@ -41,11 +41,6 @@ class PublishedModel:
     inner: tuple[str, ...] = ()
     tolerances: tuple[float, float] = (1e-3, 1e-4)
 
-    @property
-    def bound(self) -> dict[str, tuple[int, ...]]:
-        """A fixed shape for every input."""
-        return {**self.shapes[0], **{name: value.shape for name, value in self.values.items()}}
-
     def random(self, seed: int, shapes: Shapes | None = None) -> Feed:
         """Noise in the given shapes, by default the first."""
         generator = np.random.default_rng(seed)
