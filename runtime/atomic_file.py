@@ -21,9 +21,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             folder). An older file at ``path`` is then untouched and nothing new is left behind.
     """
     target = Path(path)
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    _check_place(target)
+    temporary = _temporary_name(target)
     try:
-        check_writable(target)
         with open(temporary, "xb") as stream:
             yield stream
             stream.flush()
@@ -39,17 +39,29 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises ArtifactError where a file at ``path`` could not be created, before any long work is done."""
     target = Path(path)
+    _check_place(target)
+    probe = _temporary_name(target)
+    try:
+        with open(probe, "xb"):
+            pass
+        probe.unlink()
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _check_place(target: Path) -> None:
     if target.is_dir():
         raise ArtifactError(f"cannot write {target}: it is a folder; give the name of a file")
     if not target.parent.is_dir():
         raise ArtifactError(
             f"cannot write {target}: the folder {target.parent} does not exist; create it first"
         )
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise ArtifactError(f"cannot write {target}: no permission to write into the folder {target.parent}")
+
+
+def _temporary_name(target: Path) -> Path:
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
 
 
 def _cannot_write(target: Path, error: OSError) -> ArtifactError:
-    return ArtifactError(
-        f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
-    )
+    reason = error.strerror or str(error)
+    return ArtifactError(f"cannot write {target}: {reason}; make room or choose another folder")

@@ -18,8 +18,9 @@ Instrument = Callable[..., None]
 _CPU = 1
 _POOLED_ALLOCATOR = 2
 
-# The pooled allocator keeps a block of every size it ever gave out; after so many input shapes it is emptied.
-_SHAPES_KEPT = 32
+# The pooled allocator keeps a block of every size it ever gave out. A model with symbolic shapes would hoard
+# memory for all the shapes it ever saw; after this many new ones the pool is emptied.
+_SHAPES_KEPT = 8
 
 
 class VirtualMachine:

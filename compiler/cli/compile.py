@@ -157,5 +157,6 @@ def _scaled(amount: int | None, unit: float) -> str:
 def _print_summary(executable: Executable, output: Path, seconds: float) -> None:
     templates = Counter(kernel["template"] for kernel in executable.metadata["kernels"])
     listed = ", ".join(f"{count} {template}" for template, count in templates.most_common())
-    size = output.stat().st_size / 1e6
-    typer.echo(f"{output}: {size:.1f} MB, {templates.total()} kernels ({listed}), in {seconds:.1f} s")
+    length = output.stat().st_size
+    size = f"{length / 1e6:.1f} MB" if length >= 1e6 else f"{length / 1e3:.0f} kB"
+    typer.echo(f"{output}: {size}, {templates.total()} kernels ({listed}), in {seconds:.1f} s")

@@ -111,11 +111,13 @@ class TestKernelRows:
     def test_rates_shares_and_roofline(self) -> None:
         rows = {row.name: row for row in kernel_rows([self.RUN, self.RUN], self.SPECS, Ceilings(40, 20))}
         conv = rows["conv"]
-        assert (conv.calls, conv.microseconds, conv.share) == (2, 0.2, pytest.approx(2 / 3))
+        assert (conv.calls, conv.microseconds) == (2, 0.2)
+        assert conv.share == pytest.approx(2 / 3)
         assert (conv.gflops, conv.gbytes) == (20.0, 4.0)
         assert conv.of_ceiling == pytest.approx(0.5)  # 2000 operations at 40 a nanosecond are 50 ns of 100
         add = rows["add"]
-        assert (add.gflops, add.gbytes, add.of_ceiling) == (None, 2.0, pytest.approx(0.1))
+        assert (add.gflops, add.gbytes) == (None, 2.0)
+        assert add.of_ceiling == pytest.approx(0.1)
         assert rows[RUNTIME].of_ceiling is None
 
     def test_the_costliest_comes_first(self) -> None:

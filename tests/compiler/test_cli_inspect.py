@@ -17,9 +17,7 @@ from relaxc.compiler.reports.onnx_summary import summarize_onnx
 from relaxc.compiler.reports.polynomial import Polynomial
 
 
-def flops_of(
-    nodes: list[onnx.NodeProto], inputs: dict[str, list[Any]], outputs: list[str], path: Path
-) -> str:
+def flops_of(nodes: list[onnx.NodeProto], inputs: Any, outputs: list[str], path: Path) -> str:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
     results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     graph = helper.make_graph(nodes, "g", values, results)
