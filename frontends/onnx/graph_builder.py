@@ -109,8 +109,10 @@ class GraphBuilder:
     def cast_shape(self, tensor: Expr, shape: PySequence[Extent]) -> Expr:
         """States a tensor's extents; where they are not evident, they are checked at run time."""
         known = tensor.ty.shape
-        if known is not None and len(known.values) == len(shape) and all(
-            self.extents.equal(a, b) for a, b in zip(self.shape(tensor), shape, strict=True)
+        if (
+            known is not None
+            and len(known.values) == len(shape)
+            and all(self.extents.equal(a, b) for a, b in zip(self.shape(tensor), shape, strict=True))
         ):
             return tensor
         target = relax.TensorType([as_expression(e) for e in shape], self.dtype(tensor))
@@ -119,8 +121,12 @@ class GraphBuilder:
     def require(self, condition: Expr) -> None:
         """States a condition on symbolic dimensions, checked at run time."""
         one, zero = tirx.IntImm("int64", 1), tirx.IntImm("int64", 0)
-        truth = self.block_builder.emit(relax.ShapeExpr([tirx.Select(condition, one, zero)]))
-        self.block_builder.match_cast(truth, relax.ShapeType([one]))
+        known = self.extents.decide(condition)
+        truth = tirx.Select(condition, one, zero) if known is None else one if known else zero
+        checked = self.block_builder.emit(relax.ShapeExpr([truth]))
+        # By way of a shape of unknown extents, so that a certain failure waits for the run, too.
+        forgotten = self.block_builder.match_cast(checked, relax.ShapeType(ndim=1))
+        self.block_builder.match_cast(forgotten, relax.ShapeType([one]))
 
     def unify(self, a: Extent, b: Extent) -> Extent:
         """The extent that two must share: the known one, else the first. Raises where they cannot agree."""
@@ -207,7 +213,9 @@ class GraphBuilder:
             flat = sum((i * s for i, s in zip(index, strides, strict=True)), start=tirx.IntImm("int64", 0))
             chosen = elements[-1]
             for position in range(len(elements) - 2, -1, -1):
-                chosen = tirx.Select(tirx.EQ(flat, tirx.IntImm("int64", position)), elements[position], chosen)
+                chosen = tirx.Select(
+                    tirx.EQ(flat, tirx.IntImm("int64", position)), elements[position], chosen
+                )
             return chosen
 
         return self.te(lambda: te.compute(value.shape, select, name="shape_value"), name="shape_value")

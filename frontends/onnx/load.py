@@ -156,7 +156,9 @@ def _check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
     for node in graph.node:
         for name in node.input:
             if name and name not in visible:
-                raise InvalidModelError(f"the input '{name}' of {node.op_type} '{node.name}' is never produced")
+                raise InvalidModelError(
+                    f"the input '{name}' of {node.op_type} '{node.name}' is never produced"
+                )
     for value in graph.output:
         if value.name not in visible:
             raise InvalidModelError(f"the graph's output '{value.name}' is never produced")

@@ -154,7 +154,9 @@ def flattening_softmax(node: Node) -> Expr:
 def softmax(node: Node) -> Expr:
     tensor, rank = node.tensor(0), node.rank(0)
     if rank == 0:
-        return node.builder.reshape(node.builder.bound(_softmax(node, node.builder.reshape(tensor, (1,)), 0)), ())
+        return node.builder.reshape(
+            node.builder.bound(_softmax(node, node.builder.reshape(tensor, (1,)), 0)), ()
+        )
     return _softmax(node, tensor, node.axis("axis", -1, rank))
 
 

@@ -9,7 +9,7 @@ from tvm import relax, tirx
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError, RelaxcError, StaticInputRequired
-from ..extents import Extent
+from ..extents import Extent, as_expression
 from ..node import Node
 from ..registry import converts
 from ..values import SymbolicArray, Value
@@ -35,8 +35,15 @@ def conditional(node: Node) -> list[Value]:
         return node.run_subgraph("then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
     if isinstance(condition, SymbolicArray):
         return _on_extents(node, condition.elements.reshape(-1)[0])
-    then_branch, else_branch = _convert(node, "then_branch"), _convert(node, "else_branch")
-    if not _same_types(node, then_branch, else_branch):
+    then_branch, else_branch = _attempt(node, "then_branch"), _attempt(node, "else_branch")
+    if isinstance(then_branch, RelaxcError) and isinstance(else_branch, RelaxcError):
+        raise then_branch
+    if isinstance(then_branch, RelaxcError):
+        assert isinstance(else_branch, _Branch)
+        then_branch = _impossible(node, else_branch)
+    elif isinstance(else_branch, RelaxcError):
+        else_branch = _impossible(node, then_branch)
+    elif not _same_types(node, then_branch, else_branch):
         raise _undecidable(node)
     return _both(node, node.tensor(0), then_branch, else_branch)
 
@@ -66,6 +73,19 @@ def _attempt(node: Node, name: str) -> _Branch | RelaxcError:
         return error
 
 
+def _impossible(node: Node, other: _Branch) -> _Branch:
+    """Stands for a branch that cannot work with these shapes: ends the run with an error if it is taken."""
+    builder = node.builder
+    with builder.branch() as close:
+        builder.require(tirx.const(False, "bool"))
+        shapes = [relax.ShapeExpr(list(map(as_expression, builder.shape(result)))) for result in other.results]
+        results = tuple(
+            builder.emit(relax.op.zeros(shape, builder.dtype(result)))
+            for shape, result in zip(shapes, other.results, strict=True)
+        )
+        return _Branch(close(relax.Tuple(results) if len(results) > 1 else results[0]), results)
+
+
 def _convert(node: Node, name: str) -> _Branch:
     with node.builder.branch() as close:
         results = tuple(node.builder.bound(node.builder.tensor(v)) for v in node.run_subgraph(name))
@@ -84,7 +104,10 @@ def _both(node: Node, condition: Expr, then_branch: _Branch, else_branch: _Branc
     builder = node.builder
     scalar = builder.reshape(condition, ())
     # TVM plans memory a function at a time and mixes up the branches of one; so each has its own.
-    bodies = [builder.outlined(then_branch.body, "then_branch"), builder.outlined(else_branch.body, "else_branch")]
+    bodies = [
+        builder.outlined(then_branch.body, "then_branch"),
+        builder.outlined(else_branch.body, "else_branch"),
+    ]
     result = builder.block_builder.emit(relax.If(scalar, *bodies))
     count = len(then_branch.results)
     values = [result] if count == 1 else [builder.emit(relax.TupleGetItem(result, i)) for i in range(count)]
@@ -107,4 +130,6 @@ def _undecidable(node: Node) -> RelaxcError:
     error = node.static_required(0)
     if error.names:
         return StaticInputRequired(f"the branches differ in rank or type; {error}", error.names)
-    return InvalidModelError("the branches differ in rank or type, and the condition is known only at run time")
+    return InvalidModelError(
+        "the branches differ in rank or type, and the condition is known only at run time"
+    )

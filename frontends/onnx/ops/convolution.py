@@ -76,7 +76,11 @@ def convolve(
             op(x, weight, strides=list(strides), padding=list(pads), dilation=list(dilations), groups=group)
         )
     plane = builder.emit(relax.op.expand_dims(x, 2))
-    filters = builder.emit(relax.op.expand_dims(weight, 2)) if not _is_constant(node, 1) else _flat_filter(node, weight)
+    filters = (
+        builder.emit(relax.op.expand_dims(weight, 2))
+        if not _is_constant(node, 1)
+        else _flat_filter(node, weight)
+    )
     result = builder.emit(
         relax.op.nn.conv2d(
             plane,
@@ -173,7 +177,9 @@ def _transposed_pads(
     if wanted is None and mode in ("NOTSET", "VALID"):
         return list(node.ints("pads", [0] * (2 * spatial))), extra
     before, after = [], []
-    for axis, (extent, size, stride, dilation) in enumerate(zip(extents, kernel, strides, dilations, strict=True)):
+    for axis, (extent, size, stride, dilation) in enumerate(
+        zip(extents, kernel, strides, dilations, strict=True)
+    ):
         full = node.extents.simplify((extent - 1) * stride + extra[axis] + (size - 1) * dilation + 1)
         target = wanted[axis - spatial + len(wanted)] if wanted is not None else extent * stride
         total = node.extents.simplify(full - target)
@@ -198,7 +204,11 @@ def _transposed(
     group: int,
 ) -> Expr:
     builder = node.builder
-    simple = all(d == 1 for d in dilations) and group == 1 and all(e < s for e, s in zip(extra, strides, strict=True))
+    simple = (
+        all(d == 1 for d in dilations)
+        and group == 1
+        and all(e < s for e, s in zip(extra, strides, strict=True))
+    )
     if len(strides) == 2 and simple and all(pad >= 0 for pad in pads):
         return builder.emit(
             relax.op.nn.conv2d_transpose(
@@ -233,7 +243,9 @@ def _transposed_by_dilation(
         spread = node.builder.emit(relax.op.expand_dims(spread, 2))
         filters = node.builder.emit(relax.op.expand_dims(filters, 2))
         result = node.builder.emit(
-            relax.op.nn.conv2d(spread, filters, strides=[1, 1], padding=[0] * 4, dilation=[1, *dilations], groups=group)
+            relax.op.nn.conv2d(
+                spread, filters, strides=[1, 1], padding=[0] * 4, dilation=[1, *dilations], groups=group
+            )
         )
         return node.builder.emit(relax.op.squeeze(result, [2]))
     return convolve(node, spread, filters, ones, [0] * (2 * spatial), dilations, group)

@@ -16,7 +16,12 @@ from ..registry import converts
 from ..shape_arithmetic import whole_number
 from ..values import Array, SymbolicArray, Value, dtype_name
 
-_SCALARS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+_SCALARS = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
 
 
 @converts("Constant")
@@ -26,7 +31,9 @@ def constant(node: Node) -> Array:
     for name, dtype in _SCALARS.items():
         if node.has_attribute(name):
             return np.asarray(node.attribute(name), dtype=dtype)
-    raise InvalidModelError("only tensors and numbers are supported as constants, not strings or sparse tensors")
+    raise InvalidModelError(
+        "only tensors and numbers are supported as constants, not strings or sparse tensors"
+    )
 
 
 @converts("ConstantOfShape")
@@ -62,7 +69,9 @@ def value_range(node: Node) -> Expr:
 def _whole(node: Node, index: int) -> Extent:
     """A bound of a range as an extent; floating-point ones must be whole numbers."""
     value = node.value(index)
-    element = value.elements.reshape(-1)[0] if isinstance(value, SymbolicArray) else node.constant(index).item()
+    element = (
+        value.elements.reshape(-1)[0] if isinstance(value, SymbolicArray) else node.constant(index).item()
+    )
     whole = whole_number(node.extents, element)
     if whole is None:
         raise node.static_required(index)

@@ -89,7 +89,10 @@ def _strided(
     node: Node, tensor: Expr, begin: Sequence[Extent], step: Sequence[int], target: Sequence[Extent]
 ) -> Expr:
     shape = node.builder.shape(tensor)
-    whole = [b == 0 and s == 1 and node.extents.equal(t, e) for b, s, t, e in zip(map(_plain, begin), step, target, shape, strict=True)]
+    whole = [
+        b == 0 and s == 1 and node.extents.equal(t, e)
+        for b, s, t, e in zip(map(_plain, begin), step, target, shape, strict=True)
+    ]
     if all(whole):
         return tensor
     known = [

@@ -32,7 +32,9 @@ def pad(node: Node) -> Expr:
 def _amounts(node: Node) -> tuple[list[Extent], list[Extent]]:
     rank = node.rank(0)
     pads: list[Extent] = list(node.ints("pads")) if node.has_attribute("pads") else node.extent_list(1)
-    axes = [normalize_axis(int(axis), rank) for axis in node.constant(3)] if node.has(3) else list(range(rank))
+    axes = (
+        [normalize_axis(int(axis), rank) for axis in node.constant(3)] if node.has(3) else list(range(rank))
+    )
     if len(pads) != 2 * len(axes):
         raise InvalidModelError(f"{len(pads)} padding amounts do not fit {len(axes)} axes")
     before: list[Extent] = [0] * rank
@@ -53,13 +55,13 @@ def _fill(node: Node) -> Array:
     return np.asarray(node.float("value", 0.0)).astype(dtype)
 
 
-def _padded_shape(node: Node, shape: Sequence[Extent], before: Sequence[Extent], after: Sequence[Extent]) -> Any:
+def _padded_shape(
+    node: Node, shape: Sequence[Extent], before: Sequence[Extent], after: Sequence[Extent]
+) -> Any:
     return tuple(node.extents.simplify(e + b + a) for e, b, a in zip(shape, before, after, strict=True))
 
 
-def pad_constant(
-    node: Node, x: Expr, before: Sequence[Extent], after: Sequence[Extent], fill: Array
-) -> Expr:
+def pad_constant(node: Node, x: Expr, before: Sequence[Extent], after: Sequence[Extent], fill: Array) -> Expr:
     """The tensor with a border of one value; negative amounts cut."""
     value = tirx.const(fill.item(), node.builder.dtype(x))
     return _pad_where_inside(node, [x], before, after, lambda _: value)

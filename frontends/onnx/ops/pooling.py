@@ -92,7 +92,15 @@ def _window(node: Node) -> _Window:
     pads = explicit_pads(node, shape[2:], kernel, strides, dilations)
     before, after = tuple(pads[: len(kernel)]), tuple(pads[len(kernel) :])
     result = tuple(
-        _windows_along(node, axis, shape[axis + 2], (kernel[axis] - 1) * dilations[axis] + 1, strides[axis], before, after)
+        _windows_along(
+            node,
+            axis,
+            shape[axis + 2],
+            (kernel[axis] - 1) * dilations[axis] + 1,
+            strides[axis],
+            before,
+            after,
+        )
         for axis in range(len(kernel))
     )
     return _Window(shape, kernel, strides, dilations, before, after, (*shape[:2], *result))
@@ -158,7 +166,9 @@ def _maxima(window: _Window, x: te.Tensor) -> te.Tensor:
 
     def element(*index: Any) -> Expr:
         places = window.places(index, taps)
-        return te.max(tirx.if_then_else(window.inside(places), x(index[0], index[1], *places), lowest), axis=taps)
+        return te.max(
+            tirx.if_then_else(window.inside(places), x(index[0], index[1], *places), lowest), axis=taps
+        )
 
     return te.compute(window.result, element, name="max_pool")
 
@@ -184,7 +194,9 @@ def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
         def element(*index: Any) -> Expr:
             places = window.places(index, taps)
             is_best = tirx.if_then_else(
-                window.inside(places), data(index[0], index[1], *places) == best(*index), tirx.const(False, "bool")
+                window.inside(places),
+                data(index[0], index[1], *places) == best(*index),
+                tirx.const(False, "bool"),
             )
             return te.min(tirx.Select(is_best, flat(index, places), tirx.max_value("int64")), axis=taps)
 
@@ -198,7 +210,9 @@ def average_pool(node: Node) -> Expr:
     window = _window(node)
     count_padding = bool(node.int("count_include_pad", 0))
     return widened(
-        node.builder, lambda x: node.te(lambda t: _averages(window, t, count_padding), x, name="average_pool"), node.tensor(0)
+        node.builder,
+        lambda x: node.te(lambda t: _averages(window, t, count_padding), x, name="average_pool"),
+        node.tensor(0),
     )
 
 
@@ -255,5 +269,3 @@ def lp_pool(node: Node) -> Expr:
         return te.compute(window.result, lambda *i: tirx.pow(totals(*i), root), name="lp_pool")
 
     return widened(node.builder, lambda x: node.te(compute, x, name="lp_pool"), node.tensor(0))
-
-

@@ -88,7 +88,9 @@ class _Layer:
     def _projected(self, index: int) -> Expr:
         """X W^T + b for all steps at once: [steps, batch, gates * hidden]."""
         weight = self._slice(1, index, transpose=True)
-        flat = self.node.builder.reshape(self.x, [self.node.extents.product([self.steps, self.batch]), self.inputs])
+        flat = self.node.builder.reshape(
+            self.x, [self.node.extents.product([self.steps, self.batch]), self.inputs]
+        )
         result = product(self.node.builder, flat, weight)
         if self.node.has(3):
             result = self.node.emit(relax.op.add(result, self._bias(index)))
@@ -114,7 +116,8 @@ class _Layer:
             return self.node.builder.cast(self.node.tensor(4), "int64")
         steps = as_expression(self.steps)
         return self.node.te(
-            lambda: te.compute((self.batch,), lambda _: steps, name="sequence_lengths"), name="sequence_lengths"
+            lambda: te.compute((self.batch,), lambda _: steps, name="sequence_lengths"),
+            name="sequence_lengths",
         )
 
     def _state(self, position: int, index: int) -> Expr:
@@ -127,8 +130,10 @@ class _Layer:
             state = self.node.emit(relax.op.permute_dims(state, [1, 0, 2]))
         agreed: list[Extent] = [self.directions, self.batch, self.hidden]
         state = self.node.builder.cast_shape(state, agreed)
-        part = state if self.directions == 1 else self.node.emit(
-            relax.op.strided_slice(state, [0], [index], [index + 1])
+        part = (
+            state
+            if self.directions == 1
+            else self.node.emit(relax.op.strided_slice(state, [0], [index], [index + 1]))
         )
         return self.node.builder.reshape(part, agreed[1:])
 

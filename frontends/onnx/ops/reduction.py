@@ -56,7 +56,9 @@ def _mean(node: Node, x: Expr, axes: list[int], keep: bool) -> Expr:
     count = node.extents.product(node.builder.shape(x)[axis] for axis in axes)
 
     def divide(t: te.Tensor) -> te.Tensor:
-        return te.compute(t.shape, lambda *i: tirx.truncdiv(t(*i), as_expression(count).astype(dtype)), name="mean")
+        return te.compute(
+            t.shape, lambda *i: tirx.truncdiv(t(*i), as_expression(count).astype(dtype)), name="mean"
+        )
 
     return node.te(divide, total, name="mean")
 
@@ -79,7 +81,9 @@ def reduce_extremum(node: Node) -> Expr:
 
 def _reduction_of(node: Node, tensor: Expr, op: _Reduce) -> Expr:
     axes = axes_of(node) or list(range(node.rank(0)))
-    return node.emit(op(tensor, sorted(normalize_axis(a, node.rank(0)) for a in axes), bool(node.int("keepdims", 1))))
+    return node.emit(
+        op(tensor, sorted(normalize_axis(a, node.rank(0)) for a in axes), bool(node.int("keepdims", 1)))
+    )
 
 
 @converts("ReduceSumSquare")
@@ -118,7 +122,9 @@ def reduce_log_sum_exp(node: Node) -> Expr:
         if any(extent == 0 for extent in node.builder.shape(x) if isinstance(extent, int)):
             return relax.op.log(node.emit(relax.op.sum(node.emit(relax.op.exp(x)), axes, keep)))
         peak = _finite(node, node.emit(relax.op.max(x, axes, True)))
-        total = node.emit(relax.op.sum(node.emit(relax.op.exp(node.emit(relax.op.subtract(x, peak)))), axes, True))
+        total = node.emit(
+            relax.op.sum(node.emit(relax.op.exp(node.emit(relax.op.subtract(x, peak)))), axes, True)
+        )
         result = node.emit(relax.op.add(node.emit(relax.op.log(total)), peak))
         return result if keep else relax.op.squeeze(result, axes)
 

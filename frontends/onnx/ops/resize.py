@@ -315,5 +315,3 @@ class _Taps:
         near = ((a + _f(2)) * d - (a + _f(3))) * d * d + _f(1)
         far = ((a * d - _f(5) * a) * d + _f(8) * a) * d - _f(4) * a
         return tirx.Select(d <= _f(1), near, tirx.Select(d < _f(2), far, _f(0)))
-
-

@@ -32,11 +32,11 @@ def size(node: Node) -> Value:
 @converts("Reshape")
 def reshape(node: Node) -> Expr:
     source = node.shape(0)
-    target: list[Extent] = (
-        list(node.ints("shape")) if node.has_attribute("shape") else node.extent_list(1)
-    )
+    target: list[Extent] = list(node.ints("shape")) if node.has_attribute("shape") else node.extent_list(1)
     if not node.int("allowzero", 0):
-        target = [source[axis] if extent == 0 and _known(extent) else extent for axis, extent in enumerate(target)]
+        target = [
+            source[axis] if extent == 0 and _known(extent) else extent for axis, extent in enumerate(target)
+        ]
     if any(_known(extent) and extent == -1 for extent in target):
         position = next(i for i, extent in enumerate(target) if _known(extent) and extent == -1)
         rest = target[:position] + target[position + 1 :]
@@ -201,7 +201,9 @@ def tile(node: Node) -> Expr:
     def compute(x: te.Tensor) -> te.Tensor:
         return te.compute(
             tuple(target),
-            lambda *i: x(*(p if r == 1 and _known(r) else p % e for p, e, r in zip(i, x.shape, repeats, strict=True))),
+            lambda *i: x(
+                *(p if r == 1 and _known(r) else p % e for p, e, r in zip(i, x.shape, repeats, strict=True))
+            ),
             name="tile",
         )
 
@@ -225,9 +227,7 @@ def split(node: Node) -> list[Expr]:
     starts: list[Extent] = [0]
     for size in sizes[:-1]:
         starts.append(node.extents.simplify(starts[-1] + size))
-    return [
-        _part(node, tensor, axis, start, size) for start, size in zip(starts, sizes, strict=True)
-    ]
+    return [_part(node, tensor, axis, start, size) for start, size in zip(starts, sizes, strict=True)]
 
 
 def _split_sizes(node: Node, extent: Extent) -> list[Extent]:
@@ -260,7 +260,11 @@ def depth_to_space(node: Node) -> Expr:
     block = node.int("blocksize")
     depth = node.extents.floor_divide(channels, block * block)
     column_first = node.string("mode", "DCR") == "DCR"
-    split_shape = (batch, block, block, depth, height, width) if column_first else (batch, depth, block, block, height, width)
+    split_shape = (
+        (batch, block, block, depth, height, width)
+        if column_first
+        else (batch, depth, block, block, height, width)
+    )
     order = [0, 3, 4, 1, 5, 2] if column_first else [0, 1, 4, 2, 5, 3]
     blocks = node.builder.reshape(node.tensor(0), split_shape)
     moved = node.emit(relax.op.permute_dims(blocks, order))
