@@ -13,6 +13,7 @@ from tvm.ir import Constant, Expr, Var
 
 from ...runtime.errors import InvalidModelError
 from .extents import Extent, Extents, as_expression
+from .tabulate import tabulate
 from .values import Array, SymbolicArray, Value
 
 
@@ -45,7 +46,8 @@ class GraphBuilder:
         """
         arguments = [self.bound(tensor) for tensor in tensors]
         holders = [
-            te.placeholder([as_expression(e) for e in self.shape(tensor)], self.dtype(tensor), f"p{position}")
+            # Extents as the type spells them: kernels are fused only where both sides spell them alike.
+            te.placeholder(list(tensor.ty.shape.values), self.dtype(tensor), f"p{position}")
             for position, tensor in enumerate(arguments)
         ]
         outputs = compute(*holders)
@@ -127,6 +129,16 @@ class GraphBuilder:
         # By way of a shape of unknown extents, so that a certain failure waits for the run, too.
         forgotten = self.block_builder.match_cast(checked, relax.ShapeType(ndim=1))
         self.block_builder.match_cast(forgotten, relax.ShapeType([one]))
+
+    def read_extents(self, tensor: Expr, hint: str) -> list[Extent]:
+        """The elements of a run-time vector as new symbolic dimensions (so none may be negative)."""
+        count = int(self.shape(tensor)[0])
+        if count == 0:
+            return []
+        dimensions = [self.extents.fresh(f"{hint}_d{position}") for position in range(count)]
+        shape = self.block_builder.emit(relax.op.tensor_to_shape(self.cast(tensor, "int64")))
+        self.block_builder.match_cast(shape, relax.ShapeType(dimensions))
+        return list(dimensions)
 
     def unify(self, a: Extent, b: Extent) -> Extent:
         """The extent that two must share: the known one, else the first. Raises where they cannot agree."""
@@ -218,7 +230,7 @@ class GraphBuilder:
                 )
             return chosen
 
-        return self.te(lambda: te.compute(value.shape, select, name="shape_value"), name="shape_value")
+        return self.te(lambda: tabulate(value.shape, select, name="shape_value"), name="shape_value")
 
     def _scalar_parameters(self, holders: list[te.Tensor], results: list[te.Tensor]) -> list[Var]:
         """Symbolic dimensions that the kernel mentions but cannot read off an argument's shape."""
@@ -238,10 +250,7 @@ class GraphBuilder:
         results: list[te.Tensor],
         name: str,
     ) -> Expr:
-        types = [
-            relax.TensorType([as_expression(self.extents.simplify(e)) for e in result.shape], result.dtype)
-            for result in results
-        ]
+        types = [relax.TensorType(list(result.shape), result.dtype) for result in results]
         symbol = self.block_builder.add_func(_private(function), name)
         out = types if len(types) > 1 else types[0]
         # Scalars come between the tensors and the results in the parameters of the kernel.

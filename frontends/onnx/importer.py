@@ -11,7 +11,7 @@ import onnx
 from tvm import relax
 from tvm.ir import Expr
 
-from ...runtime.errors import InvalidModelError, RelaxcError, UnsupportedOperatorError
+from ...runtime.errors import InvalidModelError, RelaxcError, StaticInputRequired, UnsupportedOperatorError
 from ...runtime.signature import TensorSpec
 from ..imported_model import ImportedModel
 from . import ops  # noqa: F401 - registers the converters
@@ -26,6 +26,18 @@ from .scope import Scope
 from .shape_arithmetic import evaluate
 from .signature import GraphInputs, bind_inputs, output_spec
 from .values import Value
+
+
+_CONVERSION_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What TVM, NumPy and onnx raise when a node contradicts its operator's specification."""
 
 
 def import_onnx(
@@ -119,8 +131,8 @@ class _Walk:
         except RelaxcError as error:
             if node.label in str(error):
                 raise
-            raise type(error)(f"{node.label}: {error}") from error
-        except (ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError) as error:
+            raise _located(error, node.label) from error
+        except _CONVERSION_ERRORS as error:
             raise InvalidModelError(f"{node.label} cannot be converted: {_first_line(error)}") from error
         for name, value in zip(proto.output, results, strict=False):
             if name:
@@ -139,6 +151,13 @@ class _Walk:
 
     def _bound(self, value: Value, name: str) -> Value:
         return self._builder.bound(value, name) if isinstance(value, Expr) else value
+
+
+def _located(error: RelaxcError, where: str) -> RelaxcError:
+    message = f"{where}: {error}"
+    if isinstance(error, StaticInputRequired):
+        return StaticInputRequired(message, error.names)
+    return type(error)(message)
 
 
 def refuse_unsupported(loaded: LoadedModel) -> None:

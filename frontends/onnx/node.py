@@ -148,13 +148,26 @@ class Node:
         raise self.static_required(index)
 
     def extent_list(self, index: int) -> list[Extent]:
-        """An input that holds extents, positions or axes, flattened. Raises StaticInputRequired for data."""
+        """An input that holds extents, flattened. Data becomes new symbolic dimensions, never negative."""
+        if not self.is_shape_like(index):
+            return self._extents_from_data(index)
+        return self.integer_list(index)
+
+    def integer_list(self, index: int) -> list[Extent]:
+        """An input that holds positions or axes, flattened. Raises StaticInputRequired for data."""
         value = self.value(index)
         if isinstance(value, np.ndarray):
             return [int(element) for element in value.reshape(-1)]
         if isinstance(value, SymbolicArray):
             return list(value.elements.reshape(-1))
         raise self.static_required(index)
+
+    def _extents_from_data(self, index: int) -> list[Extent]:
+        count = self.extents.product(self.shape(index))
+        if not isinstance(count, int):
+            raise self.static_required(index)
+        vector = self.builder.reshape(self.tensor(index), (count,))
+        return self.builder.read_extents(vector, self.outputs[0])
 
     def is_shape_like(self, index: int) -> bool:
         """Whether an input is present and depends on nothing but symbolic dimensions."""

@@ -10,6 +10,7 @@ from tvm.ir import Expr
 
 from ..node import Node, normalize_axis
 from ..precision import widened
+from ..tabulate import tabulate
 from ..registry import converts
 from .elementwise import map_elements
 
@@ -175,7 +176,7 @@ def _hardmax(node: Node, tensor: Expr, axis: int) -> Expr:
             place = [*index[:axis], tirx.IntImm("int64", 0), *index[axis + 1 :]]
             return tirx.Select(winner(*place) == index[axis], tirx.const(1, dtype), tirx.const(0, dtype))
 
-        return te.compute(shape, element, name="hardmax")
+        return tabulate(shape, element, name="hardmax")
 
     shape, dtype = node.builder.shape(tensor), node.builder.dtype(tensor)
     return node.te(compute, first, name="hardmax")

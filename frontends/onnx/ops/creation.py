@@ -14,6 +14,7 @@ from ..extents import Extent, as_expression
 from ..node import Node
 from ..registry import converts
 from ..shape_arithmetic import whole_number
+from ..tabulate import tabulate
 from ..values import Array, SymbolicArray, Value, dtype_name
 
 _SCALARS = {
@@ -61,7 +62,7 @@ def value_range(node: Node) -> Expr:
 
     def compute() -> te.Tensor:
         first = as_expression(start)
-        return te.compute((count,), lambda i: (first + i * delta).astype(dtype), name="range")
+        return tabulate((count,), lambda i: (first + i * delta).astype(dtype), name="range")
 
     return node.te(compute, name="range")
 
@@ -88,7 +89,7 @@ def eye_like(node: Node) -> Expr:
         def element(i: Any, j: Any) -> Expr:
             return tirx.Select(j - i == offset, tirx.const(1, dtype), tirx.const(0, dtype))
 
-        return te.compute(tuple(shape), element, name="eye")
+        return tabulate(shape, element, name="eye")
 
     return node.te(compute, name="eye")
 

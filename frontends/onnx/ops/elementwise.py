@@ -12,6 +12,7 @@ from tvm.ir import Expr
 from ..node import Node
 from ..precision import is_float, widened
 from ..registry import converts
+from ..tabulate import tabulate
 from ..values import dtype_name
 
 _UNARY: dict[str, Callable[[Expr], Expr]] = {
@@ -94,7 +95,7 @@ def round_half_to_even(node: Node) -> Expr:
 
 @converts("IsNaN")
 def is_nan(node: Node) -> Expr:
-    return map_elements(node, lambda e: e != e, node.builder.cast(node.tensor(0), _wide(node)), name="is_nan")
+    return map_elements(node, tirx.isnan, node.builder.cast(node.tensor(0), _wide(node)), name="is_nan")
 
 
 @converts("IsInf")
@@ -155,27 +156,53 @@ def divide(node: Node) -> Expr:
 @converts("Mod")
 def modulo(node: Node) -> Expr:
     a, b = node.builder.broadcastable(node.tensor(0), node.tensor(1))
-    if not node.int("fmod", 0):
-        return map_elements(node, tirx.floormod, a, b, name="floor_mod")
+    truncating = bool(node.int("fmod", 0))
     if is_float(node.dtype(0)):
+        remainder = _float_remainder if truncating else _float_modulo
         return widened(
-            node.builder, lambda x, y: map_elements(node, tirx.fmod, x, y, name="truncating_mod"), a, b
+            node.builder, lambda x, y: map_elements(node, remainder, x, y, name="float_mod"), a, b
         )
-    return map_elements(node, tirx.truncmod, a, b, name="truncating_mod")
+    remainder = tirx.truncmod if truncating else tirx.floormod
+    return map_elements(node, remainder, a, b, name="truncating_mod" if truncating else "floor_mod")
+
+
+def _float_remainder(a: Any, b: Any) -> Expr:
+    """C's fmod: the sign of the dividend."""
+    dtype = a.ty.dtype
+    return tirx.call_pure_extern(dtype, "fmodf" if str(dtype) == "float32" else "fmod", a, b)
+
+
+def _float_modulo(a: Any, b: Any) -> Expr:
+    """Python's modulo: the sign of the divisor."""
+    zero = tirx.const(0, a.ty.dtype)
+    remainder = _float_remainder(a, b)
+    signs_differ = tirx.any(
+        tirx.all(remainder < zero, b > zero), tirx.all(remainder > zero, b < zero)
+    )
+    return tirx.Select(signs_differ, remainder + b, remainder)
 
 
 @converts("BitShift")
 def bit_shift(node: Node) -> Expr:
     a, b = node.builder.broadcastable(node.tensor(0), node.tensor(1))
     bits = int(np.dtype(node.dtype(0)).itemsize * 8)
-    shift = tirx.shift_left if node.string("direction") == "LEFT" else tirx.shift_right
+    left = node.string("direction") == "LEFT"
 
     def compute(x: Any, count: Any) -> Expr:
-        limit = tirx.const(bits, count.ty.dtype)
-        safe = tirx.Select(count < limit, count, limit - 1)
-        return tirx.Select(count < limit, shift(x, safe), tirx.const(0, x.ty.dtype))
+        amount, dtype = count.astype("int64"), x.ty.dtype
+        # The machine's shifts take no amount beyond the width: the sign stays to the right, nothing to the left.
+        near = tirx.max(tirx.min(amount, _i64(bits - 1)), _i64(0)).astype(dtype)
+        zero = tirx.const(0, dtype)
+        if not left and node.dtype(0).startswith("int"):
+            return tirx.Select(amount < _i64(0), zero, (x >> near).astype(dtype))
+        inside = tirx.all(amount >= _i64(0), amount < _i64(bits))
+        return tirx.Select(inside, (x << near if left else x >> near).astype(dtype), zero)
 
     return map_elements(node, compute, a, b, name="bit_shift")
+
+
+def _i64(value: int) -> Expr:
+    return tirx.IntImm("int64", value)
 
 
 @converts("Pow")
@@ -209,7 +236,7 @@ def extremum(node: Node) -> Expr:
     floating = is_float(node.dtype(0))
 
     def choose(a: Any, b: Any) -> Expr:
-        wins = tirx.Or(better(a, b), a != a) if floating else better(a, b)
+        wins = tirx.Or(better(a, b), tirx.isnan(a)) if floating else better(a, b)
         return tirx.Select(wins, a, b)
 
     total = node.tensor(0)
@@ -260,7 +287,7 @@ def clip(node: Node) -> Expr:
         limits = list(constants)
         for (position, _), bound in zip(tensors, bounds, strict=True):
             limits[position] = bound()
-        return te.compute(x.shape, lambda *i: _clamped(x(*i), *limits), name="clip")
+        return tabulate(x.shape, lambda *i: _clamped(x(*i), *limits), name="clip")
 
     return node.te(compute, node.tensor(0), *(tensor for _, tensor in tensors), name="clip")
 
@@ -299,7 +326,7 @@ def map_elements(node: Node, function: Callable[..., Expr], *tensors: Expr, name
         def element(*index: Any) -> Expr:
             return function(*(operand(*_places(node, operand, index)) for operand in operands))
 
-        return te.compute(tuple(shape), element, name=name)
+        return tabulate(shape, element, name=name)
 
     return builder.te(compute, *tensors, name=name)
 

@@ -13,6 +13,7 @@ from tvm.ir import Expr
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
+from ..tabulate import pick, tabulate
 from ..registry import converts
 
 _INT64_MAX = (1 << 63) - 1
@@ -40,7 +41,7 @@ def slice_by_inputs(node: Node) -> Expr:
     steps = [int(step) for step in node.constant(4)] if node.has(4) else None
     if not (node.is_shape_like(1) and node.is_shape_like(2)):
         return _slice_at_run_time(node, steps)
-    starts, ends = node.extent_list(1), node.extent_list(2)
+    starts, ends = node.integer_list(1), node.integer_list(2)
     axes = [int(axis) for axis in node.constant(3)] if node.has(3) else list(range(len(starts)))
     return _slice(node, _Bounds(starts, ends, axes, steps or [1] * len(starts)))
 
@@ -110,8 +111,7 @@ def _strided(
         )
 
     def compute(x: te.Tensor) -> te.Tensor:
-        return te.compute(
-            tuple(target),
+        return tabulate(target,
             lambda *i: x(*(place * s + b for place, s, b in zip(i, step, begin, strict=True))),
             name="slice",
         )
@@ -124,9 +124,52 @@ def _plain(value: Extent) -> int:
 
 
 def _slice_at_run_time(node: Node, steps: list[int] | None) -> Expr:
-    """Bounds that are data decide only extents: they are read, clamped and named as new dimensions."""
-    index = 1 if not node.is_shape_like(1) else 2
-    raise node.static_required(index)
+    """Bounds that are data decide only extents: they are clamped by a kernel and named as new dimensions."""
+    shape = node.shape(0)
+    count = node.shape(1)[0]
+    if not isinstance(count, int):
+        raise node.static_required(1)
+    axes = [normalize_axis(int(a), len(shape)) for a in node.constant(3)] if node.has(3) else list(range(count))
+    strides = steps or [1] * count
+    starts, ends = (node.builder.cast(node.tensor(index), "int64") for index in (1, 2))
+
+    def clamp(low: te.Tensor, high: te.Tensor) -> list[te.Tensor]:
+        found = [_clamped_bounds(shape[a], low(k), high(k), s) for k, (a, s) in enumerate(zip(axes, strides, strict=True))]
+        begin = tabulate((count,), lambda i: pick(i, [pair[0] for pair in found]), name="slice_begin")
+        return [begin, tabulate((count,), lambda i: pick(i, [pair[1] for pair in found]), name="slice_count")]
+
+    begins, counts = node.te(clamp, starts, ends, name="slice_bounds")
+    target = list(shape)
+    for axis, extent in zip(axes, node.builder.read_extents(counts, node.outputs[0]), strict=True):
+        target[axis] = extent
+
+    def compute(x: te.Tensor, first: te.Tensor) -> te.Tensor:
+        def element(*index: Any) -> Expr:
+            place = list(index)
+            for position, (axis, stride) in enumerate(zip(axes, strides, strict=True)):
+                place[axis] = first(position) + index[axis] * stride
+            return x(*place)
+
+        return tabulate(target, element, name="slice")
+
+    return node.te(compute, node.tensor(0), begins, name="slice")
+
+
+def _clamped_bounds(extent: Extent, start: Any, end: Any, stride: int) -> tuple[Any, Any]:
+    """(first position, number of elements), as Slice defines them, of run-time bounds."""
+    size, zero = as_expression(extent), tirx.IntImm("int64", 0)
+
+    def clamp(position: Any, low: int, high: Any) -> Any:
+        # Far-away bounds (INT64_MIN, INT64_MAX) are brought near first, so that nothing overflows.
+        near = tirx.max(tirx.min(position, size), -size - 1)
+        counted = tirx.Select(near < zero, near + size, near)
+        return tirx.max(tirx.min(counted, high), tirx.IntImm("int64", low))
+
+    if stride > 0:
+        first, last = clamp(start, 0, size), clamp(end, 0, size)
+        return first, tirx.max(tirx.floordiv(last - first + stride - 1, stride), zero)
+    first, last = clamp(start, 0, size - 1), clamp(end, -1, size - 1)
+    return first, tirx.max(tirx.floordiv(first - last - stride - 1, -stride), zero)
 
 
 @converts("Gather")
@@ -139,7 +182,8 @@ def gather(node: Node) -> Expr:
         positions = np.where(indices < 0, indices + extent, indices)
         if positions.size and (positions.min() < 0 or positions.max() >= extent):
             raise InvalidModelError(f"an index is outside of the axis's extent {extent}")
-        return relax.op.take(x, node.builder.constant(np.asarray(positions, dtype=indices.dtype)), axis)
+        if positions.ndim == 0:
+            return _entry(node, x, axis, int(positions))
     rank_of_indices = node.rank(1)
     shape = node.shape(0)
     target = (*shape[:axis], *node.shape(1), *shape[axis + 1 :])
@@ -149,9 +193,16 @@ def gather(node: Node) -> Expr:
             chosen = wrapped(positions(*i[axis : axis + rank_of_indices]), extent)
             return data(*i[:axis], chosen, *i[axis + rank_of_indices :])
 
-        return te.compute(target, element, name="gather")
+        return tabulate(target, element, name="gather")
 
     return node.te(compute, x, node.tensor(1), name="gather")
+
+
+def _entry(node: Node, x: Expr, axis: int, position: int) -> Expr:
+    """One entry along an axis, which disappears."""
+    shape = node.builder.shape(x)
+    part = node.emit(relax.op.strided_slice(x, [axis], [position], [position + 1]))
+    return node.builder.reshape(part, [*shape[:axis], *shape[axis + 1 :]])
 
 
 def wrapped(position: Any, extent: Extent) -> Expr:
@@ -170,7 +221,7 @@ def gather_elements(node: Node) -> Expr:
         def element(*i: Any) -> Expr:
             return data(*i[:axis], wrapped(positions(*i), extent), *i[axis + 1 :])
 
-        return te.compute(target, element, name="gather_elements")
+        return tabulate(target, element, name="gather_elements")
 
     return node.te(compute, node.tensor(0), node.tensor(1), name="gather_elements")
 
@@ -190,15 +241,13 @@ def gather_nd(node: Node) -> Expr:
             chosen = [wrapped(positions(*i[:outer], k), shape[batch + k]) for k in range(depth)]
             return data(*i[:batch], *chosen, *i[outer:])
 
-        return te.compute(target, element, name="gather_nd")
+        return tabulate(target, element, name="gather_nd")
 
     return node.te(compute, node.tensor(0), node.tensor(1), name="gather_nd")
 
 
 @converts("OneHot")
 def one_hot(node: Node) -> Expr:
-    if not node.is_shape_like(1):
-        raise node.static_required(1)
     depth = node.extent_list(1)[0]
     indices, values = node.tensor(0), node.tensor(2)
     rank = node.rank(0)
@@ -211,7 +260,7 @@ def one_hot(node: Node) -> Expr:
             position = wrapped(positions(*i[:axis], *i[axis + 1 :]), depth)
             return tirx.Select(position == i[axis], off_on(1), off_on(0))
 
-        return te.compute(target, element, name="one_hot")
+        return tabulate(target, element, name="one_hot")
 
     return node.te(compute, indices, values, name="one_hot")
 
@@ -228,7 +277,7 @@ def triangle(node: Node) -> Expr:
             keep = diagonal >= 0 if upper else diagonal <= 0
             return tirx.Select(keep, x(*i), tirx.const(0, dtype))
 
-        return te.compute(tuple(shape), element, name="triangle")
+        return tabulate(shape, element, name="triangle")
 
     return node.te(compute, node.tensor(0), *offset, name="triangle")
 
@@ -245,6 +294,6 @@ def reverse_sequence(node: Node) -> Expr:
             place[time] = tirx.Select(i[time] < length, length - 1 - i[time], i[time])
             return x(*place)
 
-        return te.compute(tuple(shape), element, name="reverse_sequence")
+        return tabulate(shape, element, name="reverse_sequence")
 
     return node.te(compute, node.tensor(0), node.tensor(1), name="reverse_sequence")

@@ -14,6 +14,7 @@ from ..extents import Extent, as_expression
 from ..node import Node
 from ..precision import widened
 from ..registry import converts
+from ..tabulate import tabulate
 from ..values import Value
 
 
@@ -208,13 +209,13 @@ def local_response_normalization(node: Node) -> Expr:
             value = x(i[0], channel, *i[2:])
             return te.sum(tirx.if_then_else(inside, value * value, tirx.const(0, x.dtype)), axis=tap)
 
-        squares = te.compute(tuple(shape), square, name="lrn_sum")
+        squares = tabulate(shape, square, name="lrn_sum")
 
         def normal(*i: Any) -> Expr:
             base = tirx.const(bias, x.dtype) + tirx.const(alpha / size, x.dtype) * squares(*i)
             return x(*i) / tirx.pow(base, tirx.const(beta, x.dtype))
 
-        return te.compute(tuple(shape), normal, name="lrn")
+        return tabulate(shape, normal, name="lrn")
 
     return widened(node.builder, lambda x: node.te(compute, x, name="lrn"), node.tensor(0))
 

@@ -13,6 +13,7 @@ from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..registry import converts
+from ..tabulate import tabulate
 from ..values import Array
 
 
@@ -31,7 +32,7 @@ def pad(node: Node) -> Expr:
 
 def _amounts(node: Node) -> tuple[list[Extent], list[Extent]]:
     rank = node.rank(0)
-    pads: list[Extent] = list(node.ints("pads")) if node.has_attribute("pads") else node.extent_list(1)
+    pads: list[Extent] = list(node.ints("pads")) if node.has_attribute("pads") else node.integer_list(1)
     axes = (
         [normalize_axis(int(axis), rank) for axis in node.constant(3)] if node.has(3) else list(range(rank))
     )
@@ -90,7 +91,7 @@ def _pad_where_inside(
                     inside = tirx.all(inside, place >= 0, place < as_expression(extent))
             return tirx.if_then_else(inside, operands[0](*source), fill(operands))
 
-        return te.compute(target, element, name="pad")
+        return tabulate(target, element, name="pad")
 
     return node.te(compute, *tensors, name="pad")
 
@@ -129,7 +130,7 @@ def _pad_from_inside(node: Node, before: list[Extent], after: list[Extent], mode
             ]
             return operand(*places)
 
-        return te.compute(_padded_shape(node, shape, before, after), element, name=f"pad_{mode}")
+        return tabulate(_padded_shape(node, shape, before, after), element, name=f"pad_{mode}")
 
     return node.te(compute, x, name=f"pad_{mode}")
 
@@ -155,7 +156,7 @@ def pad_and_dilate(
                 places.append(tirx.floordiv(place, s) if s > 1 else place)
             return tirx.if_then_else(inside, operand(*places), tirx.const(0, dtype))
 
-        return te.compute(target, element, name="dilate")
+        return tabulate(target, element, name="dilate")
 
     return node.te(compute, x, name="dilate")
 

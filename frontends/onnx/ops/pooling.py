@@ -12,6 +12,7 @@ from tvm.ir import Expr
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..precision import widened
+from ..tabulate import tabulate
 from ..registry import converts
 from .convolution import explicit_pads
 
@@ -170,7 +171,7 @@ def _maxima(window: _Window, x: te.Tensor) -> te.Tensor:
             tirx.if_then_else(window.inside(places), x(index[0], index[1], *places), lowest), axis=taps
         )
 
-    return te.compute(window.result, element, name="max_pool")
+    return tabulate(window.result, element, name="max_pool")
 
 
 def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
@@ -200,7 +201,7 @@ def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
             )
             return te.min(tirx.Select(is_best, flat(index, places), tirx.max_value("int64")), axis=taps)
 
-        return te.compute(window.result, element, name="max_pool_indices")
+        return tabulate(window.result, element, name="max_pool_indices")
 
     return node.te(compute, x, values, name="max_pool_indices")
 
@@ -225,7 +226,7 @@ def _averages(window: _Window, x: te.Tensor, count_padding: bool) -> list[te.Ten
             count = count * _taps_inside(window, index, axis, count_padding)
         return totals(*index) / count.astype(x.dtype)
 
-    return te.compute(window.result, element, name="average_pool")
+    return tabulate(window.result, element, name="average_pool")
 
 
 def _sums(window: _Window, x: te.Tensor, function: Any, name: str) -> te.Tensor:
@@ -238,7 +239,7 @@ def _sums(window: _Window, x: te.Tensor, function: Any, name: str) -> te.Tensor:
         )
         return te.sum(value, axis=taps)
 
-    return te.compute(window.result, element, name=name)
+    return tabulate(window.result, element, name=name)
 
 
 def _taps_inside(window: _Window, index: Sequence[Any], axis: int, count_padding: bool) -> Any:
@@ -266,6 +267,6 @@ def lp_pool(node: Node) -> Expr:
         exponent = tirx.const(p, x.dtype)
         totals = _sums(window, x, lambda value: tirx.pow(tirx.abs(value), exponent), "lp_pool_sum")
         root = tirx.const(1 / p, x.dtype)
-        return te.compute(window.result, lambda *i: tirx.pow(totals(*i), root), name="lp_pool")
+        return tabulate(window.result, lambda *i: tirx.pow(totals(*i), root), name="lp_pool")
 
     return widened(node.builder, lambda x: node.te(compute, x, name="lp_pool"), node.tensor(0))

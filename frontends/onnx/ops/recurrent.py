@@ -12,6 +12,7 @@ from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..recurrent_cells import Activation, Recurrence, Step, activation, gru_step, kernel, lstm_step, rnn_step
+from ..tabulate import tabulate
 from ..registry import converts
 from .matmul import product
 
@@ -116,7 +117,7 @@ class _Layer:
             return self.node.builder.cast(self.node.tensor(4), "int64")
         steps = as_expression(self.steps)
         return self.node.te(
-            lambda: te.compute((self.batch,), lambda _: steps, name="sequence_lengths"),
+            lambda: tabulate((self.batch,), lambda _: steps, name="sequence_lengths"),
             name="sequence_lengths",
         )
 

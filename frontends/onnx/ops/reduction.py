@@ -11,6 +11,7 @@ from tvm.ir import Expr
 from ..extents import as_expression
 from ..node import Node, normalize_axis
 from ..precision import is_float, widened
+from ..tabulate import tabulate
 from ..registry import converts
 from .shape import axes_of
 
@@ -56,7 +57,7 @@ def _mean(node: Node, x: Expr, axes: list[int], keep: bool) -> Expr:
     count = node.extents.product(node.builder.shape(x)[axis] for axis in axes)
 
     def divide(t: te.Tensor) -> te.Tensor:
-        return te.compute(
+        return tabulate(
             t.shape, lambda *i: tirx.truncdiv(t(*i), as_expression(count).astype(dtype)), name="mean"
         )
 
@@ -152,7 +153,7 @@ def arg_extremum(node: Node) -> Expr:
     last = as_expression(node.extents.simplify(node.shape(0)[axis] - 1))
 
     def mirror(index: te.Tensor) -> te.Tensor:
-        return te.compute(index.shape, lambda *i: last - index(*i), name="mirrored_index")
+        return tabulate(index.shape, lambda *i: last - index(*i), name="mirrored_index")
 
     return node.te(mirror, from_end, name="mirrored_index")
 

@@ -15,6 +15,7 @@ from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..registry import converts
 from ..shape_arithmetic import scaled_extent
+from ..tabulate import tabulate
 from ..values import SymbolicArray
 
 
@@ -162,7 +163,7 @@ def _nearest(node: Node, x: Expr, axes: list[_Axis], transform: str, rounding: s
                 return data(*place)
             return tirx.if_then_else(inside, data(*place), tirx.const(outside, dtype))
 
-        return te.compute(tuple(shape), element, name="resize_nearest")
+        return tabulate(shape, element, name="resize_nearest")
 
     return node.te(compute, x, name="resize_nearest")
 
@@ -244,7 +245,7 @@ def _interpolated(node: Node, x: Expr, axes: list[_Axis], mode: str, transform: 
             inside = tirx.all(*(_inside(a, _coordinate(a, index[a.axis], transform)) for a in axes))
             return tirx.Select(inside, data(*index), tirx.const(outside, dtype))
 
-        return te.compute(data.shape, element, name="resize_extrapolate")
+        return tabulate(data.shape, element, name="resize_extrapolate")
 
     return node.te(compute, x, name="resize_extrapolate")
 
@@ -262,7 +263,7 @@ def _interpolate_axis(node: Node, x: Expr, a: _Axis, mode: str, transform: str) 
 
             return taps.combine(index[a.axis], read, dtype)
 
-        return te.compute(tuple(shape), element, name=f"resize_{mode}")
+        return tabulate(shape, element, name=f"resize_{mode}")
 
     return node.te(compute, x, name=f"resize_{mode}")
 

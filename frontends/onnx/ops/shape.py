@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tvm import relax, te
+from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
-from ..extents import Extent
+from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..registry import converts
+from ..tabulate import pick, tabulate
 from ..values import SymbolicArray, Value, freeze, object_array, symbolic
 
 
@@ -32,6 +33,8 @@ def size(node: Node) -> Value:
 @converts("Reshape")
 def reshape(node: Node) -> Expr:
     source = node.shape(0)
+    if node.has(1) and not node.is_shape_like(1):
+        return _reshape_to_data(node, source)
     target: list[Extent] = list(node.ints("shape")) if node.has_attribute("shape") else node.extent_list(1)
     if not node.int("allowzero", 0):
         target = [
@@ -42,6 +45,35 @@ def reshape(node: Node) -> Expr:
         rest = target[:position] + target[position + 1 :]
         target[position] = _inferred(node, source, rest)
     return _checked_reshape(node, source, target)
+
+
+def _reshape_to_data(node: Node, source: tuple[Extent, ...]) -> Expr:
+    """A run-time shape: a kernel resolves 0 and -1, its result names new dimensions."""
+    rank = node.shape(1)[0]
+    if not isinstance(rank, int):
+        raise node.static_required(1)
+    copies_zero = not node.int("allowzero", 0)
+    total = as_expression(node.extents.product(source))
+
+    def resolve(wanted: te.Tensor) -> te.Tensor:
+        zero, one = tirx.IntImm("int64", 0), tirx.IntImm("int64", 1)
+        plain = [wanted(i) for i in range(rank)]
+        if copies_zero:
+            plain = [
+                tirx.Select(e == zero, as_expression(source[i]) if i < len(source) else zero, e)
+                for i, e in enumerate(plain)
+            ]
+        known = one
+        for extent in plain:
+            known = known * tirx.Select(extent < zero, one, extent)
+        rest = tirx.truncdiv(total, tirx.max(known, one))
+        filled = [tirx.Select(extent < zero, rest, extent) for extent in plain]
+        return tabulate((rank,), lambda i: pick(i, filled), name="reshape_target")
+
+    if rank == 0:
+        return _checked_reshape(node, source, [])
+    extents = node.te(resolve, node.builder.cast(node.tensor(1), "int64"), name="reshape_target")
+    return _checked_reshape(node, source, node.builder.read_extents(extents, node.outputs[0]))
 
 
 def _known(extent: Extent) -> bool:
@@ -184,13 +216,7 @@ def broadcast(node: Node, tensor: Expr, shape: list[Extent]) -> Expr:
     known = node.builder.shape(tensor)
     if len(known) == len(shape) and all(map(node.extents.equal, known, shape)):
         return tensor
-    return relax.op.broadcast_to(tensor, relax.ShapeExpr([_expr(extent) for extent in shape]))
-
-
-def _expr(extent: Extent) -> Any:
-    from ..extents import as_expression
-
-    return as_expression(extent)
+    return relax.op.broadcast_to(tensor, relax.ShapeExpr([as_expression(extent) for extent in shape]))
 
 
 @converts("Tile")
@@ -199,8 +225,7 @@ def tile(node: Node) -> Expr:
     target = [node.extents.simplify(r * e) for r, e in zip(repeats, shape, strict=True)]
 
     def compute(x: te.Tensor) -> te.Tensor:
-        return te.compute(
-            tuple(target),
+        return tabulate(target,
             lambda *i: x(
                 *(p if r == 1 and _known(r) else p % e for p, e, r in zip(i, x.shape, repeats, strict=True))
             ),
@@ -220,7 +245,7 @@ def split(node: Node) -> list[Expr]:
         total = node.extents.simplify(total + size)
     shape[axis] = node.builder.unify(total, shape[axis])
     tensor = node.builder.cast_shape(node.tensor(0), shape)
-    if all(_known(size) for size in sizes) and len(sizes) > 1:
+    if all(isinstance(size, int) and size > 0 for size in sizes) and len(sizes) > 1:
         cuts = np.cumsum(sizes)[:-1].tolist()
         parts = node.emit(relax.op.split(tensor, [int(cut) for cut in cuts], axis))
         return [node.emit(relax.TupleGetItem(parts, position)) for position in range(len(sizes))]
@@ -247,8 +272,7 @@ def _part(node: Node, tensor: Expr, axis: int, start: Extent, size: Extent) -> E
     shape[axis] = size
 
     def compute(x: te.Tensor) -> te.Tensor:
-        return te.compute(
-            tuple(shape), lambda *i: x(*i[:axis], i[axis] + start, *i[axis + 1 :]), name="split_part"
+        return tabulate(shape, lambda *i: x(*i[:axis], i[axis] + start, *i[axis + 1 :]), name="split_part"
         )
 
     return node.te(compute, tensor, name="split_part")
@@ -277,7 +301,9 @@ def space_to_depth(node: Node) -> Expr:
     block = node.int("blocksize")
     rows, columns = node.extents.floor_divide(height, block), node.extents.floor_divide(width, block)
     blocks = node.builder.reshape(node.tensor(0), (batch, channels, rows, block, columns, block))
-    moved = node.emit(relax.op.permute_dims(blocks, [0, 3, 5, 1, 2, 4]))
+    column_first = node.string("mode", "DCR") == "DCR"
+    order = [0, 3, 5, 1, 2, 4] if column_first else [0, 1, 3, 5, 2, 4]
+    moved = node.emit(relax.op.permute_dims(blocks, order))
     return node.builder.reshape(moved, (batch, channels * block * block, rows, columns))
 
 
