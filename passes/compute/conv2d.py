@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm import te, tirx
+from tvm.sym import Analyzer
 
 from . import TILE_SLACK, WORKLOAD
 
@@ -27,9 +28,16 @@ class Conv2dGeometry:
     def output_extents(self, H: tirx.Expr, W: tirx.Expr, R: int, S: int) -> tuple[tirx.Expr, tirx.Expr]:
         """The output's height and width for an input of H x W and a kernel of R x S."""
         top, left, bottom, right = self.padding
-        OH = tirx.floordiv(H + top + bottom - (R - 1) * self.dilation[0] - 1, self.strides[0]) + 1
-        OW = tirx.floordiv(W + left + right - (S - 1) * self.dilation[1] - 1, self.strides[1]) + 1
-        return OH, OW
+        rows, columns = H + (top + bottom), W + (left + right)
+        return (
+            _windows(rows, (R - 1) * self.dilation[0] + 1, self.strides[0]),
+            _windows(columns, (S - 1) * self.dilation[1] + 1, self.strides[1]),
+        )
+
+
+def _windows(extent: tirx.Expr, window: int, stride: int) -> tirx.Expr:
+    """How many windows fit, in the one form that equal extents share: kernels are fused by its text."""
+    return Analyzer().simplify(tirx.floordiv(extent - window, stride) + 1)
 
 
 def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
