@@ -27,6 +27,8 @@ class InputCheck:
             ShapeError: a name is missing or unknown, or a value is no NumPy array, has another dtype (it is
                 refused, never cast), rank or extent, or one symbolic dimension has two extents.
         """
+        if not isinstance(inputs, Mapping):
+            raise ShapeError(f"expected a dict of arrays by name, got {type(inputs).__name__}")
         if inputs.keys() != self._names:
             raise ShapeError(self._wrong_names(inputs))
         extents: dict[str, tuple[int, str]] = {}

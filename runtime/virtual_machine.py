@@ -60,7 +60,11 @@ class VirtualMachine:
             results = self._main(*inputs, *self._weights)
         except Exception as error:
             raise _in_one_line(error) from error
-        return [self._owned(reader.read(value)) for reader, value in zip(self._readers, results, strict=True)]
+        handed_out: set[int] = set()
+        return [
+            self._owned(reader.read(value), handed_out)
+            for reader, value in zip(self._readers, results, strict=True)
+        ]
 
     def _limit_pool(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
         self._shapes_seen.add(tuple(array.shape for array in arrays))
@@ -68,15 +72,20 @@ class VirtualMachine:
             self._shapes_seen.clear()
             load_runtime().get_global_func("vm.builtin.memory_manager.clear")()
 
-    def _owned(self, value: Any) -> Any:
-        """A copy where a result is an input or a weight passed through: that memory is not the caller's."""
+    def _owned(self, value: Any, handed_out: set[int]) -> Any:
+        """A copy where a result is an input or a weight passed through, or another result once more."""
         if isinstance(value, list):
-            return [self._owned(entry) for entry in value]
+            return [self._owned(entry, handed_out) for entry in value]
         if value is None:
             return None
         address = value.__array_interface__["data"][0]
-        if address in self._weight_span or any(address in buffer.span for buffer in self._buffers):
+        if (
+            address in handed_out
+            or address in self._weight_span
+            or any(address in buffer.span for buffer in self._buffers)
+        ):
             return value.copy()
+        handed_out.add(address)
         return value
 
 

@@ -23,6 +23,10 @@ _COMMANDS = {
 }
 
 
+# What a shell reports of a process that ctrl-C ended: 128 + SIGINT.
+_INTERRUPTED = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command line and exits: 0 for success, 1 for a user's error, 2 for wrong usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -34,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Whoever read our output has gone (a closed pager, "| head"); there is nobody left to tell.
         sys.stderr.close()
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {error}"
         _fail(f"{text} (run with --verbose for the traceback)", arguments)

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 
@@ -78,46 +79,45 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 def time_runs(call: Callable[[], object], budget: Budget, streams: int) -> list[Run]:
     """Calls ``call`` again and again from ``streams`` threads at once and times every call.
 
-    The first error in any stream is raised here, after all streams have ended.
+    The first error in any stream is raised here, after all streams have ended; an interruption ends them.
     """
-    if streams == 1:
-        return _time_stream(call, budget, 0, lambda: None)
     start_together = threading.Barrier(streams)
-    results: list[list[Run] | BaseException] = [[] for _ in range(streams)]
-
-    def work(stream: int) -> None:
+    if streams == 1:
+        return _time_stream(call, budget, 0, start_together)
+    with ThreadPoolExecutor(streams) as pool:
+        work = [pool.submit(_time_stream, call, budget, stream, start_together) for stream in range(streams)]
         try:
-            results[stream] = _time_stream(call, budget, stream, start_together.wait)
-        except BaseException as error:
+            wait(work, return_when=FIRST_EXCEPTION)
+        finally:
             start_together.abort()
-            results[stream] = error
-
-    threads = [threading.Thread(target=work, args=(stream,), daemon=True) for stream in range(streams)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return _all_runs(results)
+    return _all_runs(work)
 
 
 def _time_stream(
-    call: Callable[[], object], budget: Budget, stream: int, wait: Callable[[], object]
+    call: Callable[[], object], budget: Budget, stream: int, start_together: threading.Barrier
 ) -> list[Run]:
-    for _ in range(budget.warmup):
-        call()
-    wait()
+    """Runs until the budget is spent, or until another stream's failure has broken the barrier."""
+    try:
+        for _ in range(budget.warmup):
+            call()
+    except BaseException:
+        start_together.abort()
+        raise
+    start_together.wait()
     runs: list[Run] = []
     deadline = time.perf_counter_ns() + int(budget.seconds * 1e9)
     while not runs or (len(runs) < budget.repeat if budget.repeat else runs[-1].end < deadline):
+        if start_together.broken:
+            raise threading.BrokenBarrierError
         start = time.perf_counter_ns()
         call()
         runs.append(Run(stream, start, time.perf_counter_ns()))
     return runs
 
 
-def _all_runs(results: Sequence[list[Run] | BaseException]) -> list[Run]:
-    errors = [result for result in results if isinstance(result, BaseException)]
+def _all_runs(work: Sequence[Future[list[Run]]]) -> list[Run]:
+    errors = [error for stream in work if (error := stream.exception()) is not None]
     # A stream that was only let down by another one's failure reports the broken barrier.
     for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
         raise error
-    return [run for result in results if isinstance(result, list) for run in result]
+    return [run for stream in work for run in stream.result()]

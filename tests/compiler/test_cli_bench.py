@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -64,6 +67,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_timing(command: An
 @pytest.mark.parametrize("arguments", [["--repeat", "0"], ["--threads", "0"], ["--streams", "0"]])
 def test_wrong_numbers_are_wrong_usage(command: Any, dense: Path, arguments: list[str]) -> None:
     assert command("bench", dense, *arguments).code == 2
+
+
+@pytest.mark.parametrize("streams", ["1", "2"])
+def test_an_interruption_ends_it_quietly(dense: Path, streams: str) -> None:
+    arguments = ["bench", str(dense), "--shape", "x:2,3", "--seconds", "60", "--streams", streams]
+    command = [sys.executable, "-m", "relaxc", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == 128 + signal.SIGINT
 
 
 class TestLatency:

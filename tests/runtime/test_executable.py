@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +92,15 @@ class TestRunning:
         assert executable.metadata["kernels"][0]["name"] == "matmul"
         assert "hidden" in repr(executable)
 
+    def test_the_weights_stay_pages_of_the_file(self, dense: Path) -> None:
+        executable = relaxc.load(dense)
+        executable.run({"x": sample(2)})
+        maps = Path("/proc/self/smaps").read_text().split(f" {dense}\n")[1:]
+        mapped = [int(re.search(r"Size: +(\d+)", entry)[1]) * 1024 for entry in maps]  # type: ignore[index]
+        whole = [entry for size, entry in zip(mapped, maps, strict=True) if size >= dense.stat().st_size]
+        assert whole
+        assert all("Private_Dirty:         0 kB" in entry for entry in whole)
+
     def test_many_shapes_do_not_pile_up_memory(self, dense: Path) -> None:
         executable = relaxc.load(dense)
         executable.run({"x": sample(1)})
@@ -111,11 +123,10 @@ class TestInputs:
             ({"x": np.zeros((2, 4), np.float32)}, "got float32[2,4]; axis 1 must be 3"),
             ({"x": [[1.0, 2.0, 3.0]]}, "expected a NumPy array, float32[batch,3], got list"),
             ({"x": 1.0}, "got float"),
+            ([sample(1)], "expected a dict of arrays by name, got list"),
         ],
     )
-    def test_wrong_inputs_are_refused_in_one_line(
-        self, dense: Path, inputs: dict[str, Any], message: str
-    ) -> None:
+    def test_wrong_inputs_are_refused_in_one_line(self, dense: Path, inputs: Any, message: str) -> None:
         with pytest.raises(ShapeError) as error:
             relaxc.load(dense).run(inputs)
         assert message in str(error.value)
@@ -212,6 +223,18 @@ def test_sequences_come_as_lists_and_absent_optionals_as_none(tmp_path: Path, to
     assert [entry.tolist() for entry in results["sequence"]] == [[1, 2], [2, 4]]
 
 
+def test_one_value_under_two_names_comes_as_two_arrays(tmp_path: Path, toy_model: Any) -> None:
+    def twice(builder: relax.BlockBuilder, x: relax.Var) -> relax.Tuple:
+        double = builder.emit(x + x)
+        return relax.Tuple([double, double])
+
+    specs = [relaxc.TensorSpec(name, (2,), "float32") for name in "xyz"]
+    model = toy_model(function([("x", (2,), "float32")], twice), specs[:1], specs[1:])
+    results = relaxc.load(model.write(tmp_path / "m.so")).run({"x": np.ones(2, np.float32)})
+    results["y"][:] = 0
+    assert results["z"].tolist() == [2, 2]
+
+
 class TestSaving:
     def test_a_copy_has_the_same_bytes(self, dense: Path, tmp_path: Path) -> None:
         relaxc.load(dense).save(tmp_path / "copy.so")
@@ -252,6 +275,18 @@ class TestLoading:
         x = sample(2)
         np.testing.assert_array_equal(new.run({"x": x})["x"], -x)
         np.testing.assert_allclose(old.run({"x": x})["hidden"], hidden(x), rtol=1e-5, atol=1e-5)
+
+    def test_what_is_dropped_is_given_back(self, dense: Path) -> None:
+        def use() -> None:
+            relaxc.load(dense).run({"x": sample(2)})
+
+        use()
+        before = len(os.listdir("/proc/self/fd")), Path("/proc/self/maps").read_text().count(str(dense))
+        for _ in range(10):
+            use()
+        gc.collect()
+        after = len(os.listdir("/proc/self/fd")), Path("/proc/self/maps").read_text().count(str(dense))
+        assert after <= before
 
     def test_missing_cpu_features_are_named(self, tmp_path: Path, dense_toy: Any) -> None:
         features = ("sse2", "amx_vision", "avx99")

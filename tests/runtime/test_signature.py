@@ -1,0 +1,35 @@
+"""The signature as JSON text."""
+
+from __future__ import annotations
+
+import pytest
+
+from relaxc.runtime.signature import KernelSpec, Signature, TensorSpec, WeightSpec
+
+SIGNATURE = Signature(
+    inputs=(TensorSpec("x", ("batch", 3, "height // 2"), "float32"), TensorSpec("scalar", (), "bool")),
+    outputs=(TensorSpec("ÿ", (0,), "bfloat16"),),
+    weights=(WeightSpec(64, (2, 3), "int8"),),
+    kernels=(KernelSpec("matmul", "matmul", 12, None),),
+    target='{"kind": "llvm"}',
+    cpu_features=("avx2", "fma"),
+    versions={"tvm": "0.27.0", "relaxc": "0.1.0"},
+    source_hash="ab",
+    precision="fp32",
+)
+
+
+def test_it_comes_back_as_it_was() -> None:
+    assert Signature.from_json(SIGNATURE.to_json()) == SIGNATURE
+
+
+def test_the_same_signature_gives_the_same_text() -> None:
+    assert Signature.from_json(SIGNATURE.to_json()).to_json() == SIGNATURE.to_json()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"inputs":1}', SIGNATURE.to_json().replace("target", "goal")]
+)
+def test_foreign_text_is_refused(text: str) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Signature.from_json(text)
