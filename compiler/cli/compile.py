@@ -72,29 +72,33 @@ def compile_model(
 
     Example: relaxc compile model.onnx -o model.so --shape x:1,3,224,224
     """
+    shapes = parse_shapes(shape)
+    described = _target(target)
     output = output or Path(f"{model.stem}.so")
     if emit is None:
         check_writable(output)
     require_compiler()
-    shapes = parse_shapes(shape)
     started = time.perf_counter()
     with progress() as report:
-        from .. import driver
         from ..options import CompileOptions
 
         choices: dict[str, Any] = {
-            "target": _target(target),
+            "target": described,
             "shapes": shapes or None,
             "static_inputs": _arrays(static_inputs),
             "precision": precision.value,
-            "calibration": _batches(calibration),
-            "tuning_records": tuning_records,
             "options": CompileOptions(dump_ir, frozenset(disable_pass), report),
         }
         if emit is not None:
-            text = driver.emit(model, emit.value, **choices)
+            from ..emit import emit as text_of
+
+            text = text_of(model, emit.value, **choices)
         else:
-            executable = driver.compile(model, **choices)
+            from ..driver import compile
+
+            executable = compile(
+                model, calibration=_batches(calibration), tuning_records=tuning_records, **choices
+            )
             executable.save(output)
     if emit is not None:
         typer.echo(text)

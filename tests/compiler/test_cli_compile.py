@@ -88,6 +88,35 @@ def test_a_target_may_be_given_in_tvms_words(command: Any, gemm_model: Path, tmp
     assert "x86-64-v3" in relaxc.load(output).metadata["target"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "content"),
+    [("relax", "R.function"), ("tir", "T.prim_func"), ("llvm", "define "), ("asm", ".text")],
+)
+def test_a_stage_can_be_printed_instead(
+    command: Any, gemm_model: Path, tmp_path: Path, stage: str, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("compile", gemm_model, "--emit", stage)
+    assert done.code == 0
+    assert content in done.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_program_after_each_pass_can_be_kept(command: Any, gemm_model: Path, tmp_path: Path) -> None:
+    assert command("compile", gemm_model, "-o", tmp_path / "m.so", "--dump-ir", tmp_path / "ir").code == 0
+    assert list((tmp_path / "ir").iterdir())
+
+
+def test_an_input_can_be_made_a_constant(command: Any, gemm_model: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
+    np.savez(tmp_path / "static.npz", x=x)
+    done = command("compile", gemm_model, "-o", tmp_path / "m.so", "--static-inputs", tmp_path / "static.npz")
+    assert done.code == 0
+    executable = relaxc.load(tmp_path / "m.so")
+    assert executable.inputs == ()
+    np.testing.assert_allclose(executable.run({})["y"], expected(gemm_model, x), rtol=1e-4, atol=1e-5)
+
+
 class TestErrors:
     @pytest.fixture
     def fails(self, command: Any, tmp_path: Path) -> Any:
