@@ -1,4 +1,4 @@
-"""Everything that relaxc raises on purpose. Each message is one line: what is wrong, where, and what to do."""
+"""What relaxc raises on purpose. Each message is one line: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 

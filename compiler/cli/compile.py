@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import typer
 
 from ...runtime.atomic_file import check_writable
 from ...runtime.errors import RelaxcError
+from ..options import CompileOptions
 from .compiler_library import require_compiler
 from .console import progress, results, table
 from .shape_option import ShapeOption, parse_shapes
@@ -72,38 +74,41 @@ def compile_model(
 
     Example: relaxc compile model.onnx -o model.so --shape x:1,3,224,224
     """
-    shapes = parse_shapes(shape)
-    described = _target(target)
-    output = output or Path(f"{model.stem}.so")
-    if emit is None:
-        check_writable(output)
+    choices: dict[str, Any] = {
+        "target": _target(target),
+        "shapes": parse_shapes(shape) or None,
+        "static_inputs": _arrays(static_inputs),
+        "precision": precision.value,
+    }
+    options = CompileOptions(dump_ir, frozenset(disable_pass))
+    if emit is not None:
+        _print_stage(model, emit, choices, options)
+        return
+    choices |= {"calibration": _batches(calibration), "tuning_records": tuning_records}
+    _compile(model, output or Path(f"{model.stem}.so"), choices, options, verbose)
+
+
+def _print_stage(model: Path, stage: Stage, choices: dict[str, Any], options: CompileOptions) -> None:
+    require_compiler()
+    with progress() as report:
+        from ..emit import emit
+
+        text = emit(model, stage.value, **choices, options=dataclasses.replace(options, report=report))
+    typer.echo(text)
+
+
+def _compile(
+    model: Path, output: Path, choices: dict[str, Any], options: CompileOptions, list_kernels: bool
+) -> None:
+    check_writable(output)
     require_compiler()
     started = time.perf_counter()
     with progress() as report:
-        from ..options import CompileOptions
+        from ..driver import compile
 
-        choices: dict[str, Any] = {
-            "target": described,
-            "shapes": shapes or None,
-            "static_inputs": _arrays(static_inputs),
-            "precision": precision.value,
-            "options": CompileOptions(dump_ir, frozenset(disable_pass), report),
-        }
-        if emit is not None:
-            from ..emit import emit as text_of
-
-            text = text_of(model, emit.value, **choices)
-        else:
-            from ..driver import compile
-
-            executable = compile(
-                model, calibration=_batches(calibration), tuning_records=tuning_records, **choices
-            )
-            executable.save(output)
-    if emit is not None:
-        typer.echo(text)
-        return
-    if verbose:
+        executable = compile(model, **choices, options=dataclasses.replace(options, report=report))
+        executable.save(output)
+    if list_kernels:
         _print_kernels(executable)
     _print_summary(executable, output, time.perf_counter() - started)
 
