@@ -101,6 +101,18 @@ def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:
     return fused
 
 
+def parallelise_maps(sch: Schedule, n: LoopRV, o: LoopRV, h: LoopRV) -> LoopRV:
+    """Parallelises over pictures, channel blocks and rows of feature maps.
+
+    Channel blocks are outside the rows, so that their weights stay in cache. A symbolic number of rows goes
+    outside instead: the scheduler could not tell the two apart again once they are one loop.
+    """
+    if static_product(sch, [h]) is not None:
+        return parallelise(sch, [n, o, h])
+    sch.reorder(n, h, o)
+    return parallelise(sch, [h, o])
+
+
 def unroll_all(sch: Schedule, loops: list[LoopRV]) -> None:
     """Unrolls every one of ``loops``, so that accumulators indexed by them can live in registers."""
     for loop in loops:

@@ -13,7 +13,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise, unroll_all
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_maps
+from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
 
@@ -68,8 +69,8 @@ class Conv2dTemplate:
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
-        _tile(sch, anchor, last, config.tile)
-        _order_reduction(sch, anchor, workload)
+        _tile(sch, anchor, last, workload, config.tile)
+        _accumulate(sch, anchor, workload)
 
 
 def _problem(workload: Conv2dWorkload) -> TileProblem:
@@ -81,29 +82,23 @@ def _problem(workload: Conv2dWorkload) -> TileProblem:
     )
 
 
-def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, tile: RegisterTile) -> None:
+def _tile(
+    sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: Conv2dWorkload, tile: RegisterTile
+) -> None:
     n, o, h, w, lane = sch.get_loops(last)
     o, o_inner = sch.split(o, [None, tile.vectors])
     w, w_inner = sch.split(w, [None, tile.rows])
     sch.reorder(n, o, h, w, w_inner, o_inner, lane)
-    parallelise(sch, [n, o, h])
-    sch.vectorize(lane)
-    unroll_all(sch, [w_inner, o_inner])
-    sch.compute_at(anchor, w, preserve_unit_loops=True)
-    sch.set_scope(anchor, 0, "local")
+    parallelise_maps(sch, n, o, h)
+    R, S = workload.window
+    exact = workload.width is not None and workload.width % tile.rows == 0
+    place_tile(sch, anchor, last, w, staged=not exact or R * S * workload.channels >= STAGING_STEPS)
 
 
-def _order_reduction(sch: Schedule, anchor: SBlockRV, workload: Conv2dWorkload) -> None:
+def _accumulate(sch: Schedule, anchor: SBlockRV, workload: Conv2dWorkload) -> None:
     n, o, h, w, lane, r, s, c = sch.get_loops(anchor)[-8:]
+    reduction = [r, s, c]
     if workload.in_lanes > 1 and workload.channels % workload.in_lanes == 0:
         c_outer, c = sch.split(c, [None, workload.in_lanes])
         reduction = [c_outer, r, s, c]
-    else:
-        reduction = [r, s, c]
-    sch.reorder(*reduction, n, h, w, o, lane)
-    sch.vectorize(lane)
-    unroll_all(sch, [w, o])
-    start = sch.decompose_reduction(anchor, reduction[0])
-    *outer, start_lane = sch.get_loops(start)[-5:]
-    sch.vectorize(start_lane)
-    unroll_all(sch, outer)
+    accumulate(sch, anchor, reduction, [n, h, w, o], lane)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise, unroll_all
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_maps
+from .register_kernel import accumulate, place_tile
 from .register_tile import MAX_ROWS
 from .spatial import schedule_rest
 
@@ -63,17 +64,10 @@ class DepthwiseConv2dTemplate:
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
         n, o, h, w, lane = sch.get_loops(last)
-        w, w_inner = sch.split(w, [None, config.columns])
-        parallelise(sch, [n, o, h])
-        sch.vectorize(lane)
-        sch.unroll(w_inner)
-        sch.compute_at(anchor, w, preserve_unit_loops=True)
-        sch.set_scope(anchor, 0, "local")
+        w, _ = sch.split(w, [None, config.columns])
+        parallelise_maps(sch, n, o, h)
+        exact = workload.width is not None and workload.width % config.columns == 0
+        place_tile(sch, anchor, last, w, staged=not exact)
         n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]
-        sch.reorder(r, s, n, o, h, w, lane)
-        sch.vectorize(lane)
-        unroll_all(sch, [s, w])
-        start = sch.decompose_reduction(anchor, r)
-        *outer, start_lane = sch.get_loops(start)[-5:]
-        sch.vectorize(start_lane)
-        unroll_all(sch, outer)
+        sch.unroll(s)
+        accumulate(sch, anchor, [r, s], [n, o, h, w], lane)

@@ -9,7 +9,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, unroll_all
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise
+from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
 
@@ -63,13 +64,7 @@ class MatmulTemplate:
         schedule_rest(sch, anchor, last)
         _tile(sch, anchor, last, workload, config.tile)
         m, panel, lane, k = sch.get_loops(anchor)[-4:]
-        sch.reorder(k, m, panel, lane)
-        sch.vectorize(lane)
-        unroll_all(sch, [m, panel])
-        start = sch.decompose_reduction(anchor, k)
-        *outer, start_lane = sch.get_loops(start)[-3:]
-        sch.vectorize(start_lane)
-        unroll_all(sch, outer)
+        accumulate(sch, anchor, [k], [m, panel], lane)
 
 
 def _problem(workload: MatmulWorkload) -> TileProblem:
@@ -84,8 +79,6 @@ def _tile(
     m, m_inner = sch.split(m, [None, tile.rows])
     n, n_inner, lane = sch.split(n, [None, tile.vectors, workload.lanes])
     sch.reorder(n, m, m_inner, n_inner, lane)
-    sch.parallel(sch.fuse(n, m))
-    sch.vectorize(lane)
-    unroll_all(sch, [m_inner, n_inner])
-    sch.compute_at(anchor, sch.get_loops(last)[0], preserve_unit_loops=True)
-    sch.set_scope(anchor, 0, "local")
+    at = parallelise(sch, [n, m])
+    exact = workload.rows is not None and workload.rows % tile.rows == 0
+    place_tile(sch, anchor, last, at, staged=not exact or workload.inner >= STAGING_STEPS)

@@ -1,0 +1,59 @@
+"""The steps that put a tile of accumulators into vector registers, for every kernel that reduces products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from .blocks import unroll_all
+
+STAGING_STEPS = 64
+"""Reduction steps from which copying a finished tile through the first-level cache costs next to nothing."""
+
+
+def place_tile(sch: Schedule, anchor: SBlockRV, epilogue: SBlockRV, at: LoopRV, *, staged: bool) -> None:
+    """Computes the tile of ``anchor`` that ``epilogue`` needs in one iteration of ``at``.
+
+    Args:
+        sch: the schedule; the epilogue's loops below ``at`` are rows, vectors and, last, lanes.
+        anchor: the block that reduces.
+        epilogue: the block that consumes the tile.
+        at: a loop around the epilogue.
+        staged: whether the finished tile goes through a small buffer. Then the epilogue may stay a loop,
+            with guards on the overrun, and its code stays small; otherwise it is unrolled and reads registers.
+    """
+    *tile_loops, lane = _loops_below(sch, epilogue, at)
+    sch.vectorize(lane)
+    if staged:
+        copy = sch.cache_write(anchor, 0, "local")
+        sch.set_scope(copy, 0, "local")
+        sch.compute_at(copy, at, preserve_unit_loops=True)
+        *copy_loops, copy_lane = _loops_below(sch, copy, at)
+        sch.vectorize(copy_lane)
+        unroll_all(sch, copy_loops)
+    else:
+        unroll_all(sch, tile_loops)
+        sch.set_scope(anchor, 0, "local")
+    sch.compute_at(anchor, at, preserve_unit_loops=True)
+
+
+def accumulate(
+    sch: Schedule, anchor: SBlockRV, reduction: Sequence[LoopRV], tile: Sequence[LoopRV], lane: LoopRV
+) -> None:
+    """Orders the loops of ``anchor`` so that each reduction step updates the whole tile in registers."""
+    sch.reorder(*reduction, *tile, lane)
+    sch.vectorize(lane)
+    unroll_all(sch, list(tile))
+    start = sch.decompose_reduction(anchor, reduction[0])
+    *start_tile, start_lane = sch.get_loops(start)[-len(tile) - 1 :]
+    sch.vectorize(start_lane)
+    unroll_all(sch, start_tile)
+
+
+def _loops_below(sch: Schedule, block: SBlockRV, at: LoopRV) -> list[LoopRV]:
+    loops = list(sch.get_loops(block))
+    variable = sch.get(at).loop_var
+    depth = next(i for i, loop in enumerate(loops) if sch.get(loop).loop_var.same_as(variable))
+    return loops[depth + 1 :]
