@@ -1,8 +1,8 @@
 """Decisions about If nodes that only the rest of the model can settle.
 
-Exporters write ``If(dim == 1) then Squeeze else Identity`` for a symbolic ``dim``. The branches' results differ in
-rank, so a compiled model can have only one of them. Usually only one fits what follows: the choice is tried,
-and taken back if a later node cannot be converted.
+Exporters write ``If(dim == 1) then Squeeze else Identity`` for a symbolic ``dim``. The branches' results
+differ in rank, so a compiled model can have only one of them. Usually only one fits what follows: the choice
+is tried, and taken back if a later node cannot be converted.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
+from typing import TypeAlias
 
 import tvm
 from tvm import tirx
 from tvm.ir import Expr, Var
 from tvm.sym import Analyzer
 
-Extent = int | Expr
+Extent: TypeAlias = int | Expr
 """A dimension or an element of a shape: an int where it is known, else an int64 expression."""
 
 _Monomial = tuple[str, ...]

@@ -63,22 +63,6 @@ class GraphBuilder:
             return [var]
         return [self.block_builder.emit(relax.TupleGetItem(var, i)) for i in range(len(results))]
 
-    def kernel(
-        self,
-        function: tirx.PrimFunc,
-        tensors: PySequence[Expr],
-        outputs: PySequence[tuple[PySequence[Extent], str]],
-        name: str,
-    ) -> list[Expr]:
-        """Calls a TIR function, given the (shape, dtype) of each of its outputs."""
-        types = [relax.TensorType([as_expression(e) for e in shape], dtype) for shape, dtype in outputs]
-        symbol = self.block_builder.add_func(_private(function), name)
-        arguments = [self.bound(tensor) for tensor in tensors]
-        var = self.block_builder.emit(relax.call_tir(symbol, relax.Tuple(arguments), types), name)
-        if len(types) == 1:
-            return [var]
-        return [self.block_builder.emit(relax.TupleGetItem(var, i)) for i in range(len(types))]
-
     def constant(self, value: Any, dtype: str | None = None) -> Constant:
         """A constant; the same array always gives the same one."""
         array = np.asarray(value) if dtype is None else np.asarray(value, dtype=dtype)
@@ -232,7 +216,7 @@ class GraphBuilder:
 
         return self.te(lambda: tabulate(value.shape, select, name="shape_value"), name="shape_value")
 
-    def _scalar_parameters(self, holders: list[te.Tensor], results: list[te.Tensor]) -> list[Var]:
+    def _scalar_parameters(self, holders: list[Any], results: list[Any]) -> list[Var]:
         """Symbolic dimensions that the kernel mentions but cannot read off an argument's shape."""
         bound = {extent for holder in holders for extent in holder.shape if isinstance(extent, Var)}
         function = te.create_prim_func([*holders, *results], index_dtype_override="int64")
@@ -247,7 +231,7 @@ class GraphBuilder:
         function: tirx.PrimFunc,
         arguments: list[Expr],
         scalars: list[Var],
-        results: list[te.Tensor],
+        results: list[Any],
         name: str,
     ) -> Expr:
         types = [relax.TensorType(list(result.shape), result.dtype) for result in results]

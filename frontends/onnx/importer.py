@@ -12,7 +12,6 @@ from tvm import relax
 from tvm.ir import Expr
 
 from ...runtime.errors import InvalidModelError, RelaxcError, StaticInputRequired, UnsupportedOperatorError
-from ...runtime.signature import TensorSpec
 from ..imported_model import ImportedModel
 from . import ops  # noqa: F401 - registers the converters
 from .branch_choices import Choices, first_success
@@ -26,7 +25,6 @@ from .scope import Scope
 from .shape_arithmetic import evaluate
 from .signature import GraphInputs, bind_inputs, output_spec
 from .values import Value
-
 
 _CONVERSION_ERRORS = (
     ArithmeticError,

@@ -71,26 +71,26 @@ class Node:
             return default
         return onnx.helper.get_attribute_value(self._attributes[name])
 
-    def int(self, name: str, default: int | None = None) -> int:
+    def integer(self, name: str, default: int | None = None) -> int:
         return int(self._required(name, default))
 
-    def float(self, name: str, default: float | None = None) -> float:
+    def number(self, name: str, default: float | None = None) -> float:
         return float(self._required(name, default))
 
-    def string(self, name: str, default: str | None = None) -> str:
+    def text(self, name: str, default: str | None = None) -> str:
         value = self._required(name, default)
         return value.decode() if isinstance(value, bytes) else str(value)
 
-    def ints(self, name: str, default: PySequence[int] | None = None) -> tuple[int, ...]:
+    def integers(self, name: str, default: PySequence[int] | None = None) -> tuple[int, ...]:
         return tuple(int(value) for value in self._required(name, default))
 
-    def optional_ints(self, name: str) -> tuple[int, ...] | None:
-        return self.ints(name) if name in self._attributes else None
+    def optional_integers(self, name: str) -> tuple[int, ...] | None:
+        return self.integers(name) if name in self._attributes else None
 
-    def floats(self, name: str, default: PySequence[float] | None = None) -> tuple[float, ...]:
+    def numbers(self, name: str, default: PySequence[float] | None = None) -> tuple[float, ...]:
         return tuple(float(value) for value in self._required(name, default))
 
-    def strings(self, name: str, default: PySequence[str] = ()) -> tuple[str, ...]:
+    def texts(self, name: str, default: PySequence[str] = ()) -> tuple[str, ...]:
         return tuple(v.decode() if isinstance(v, bytes) else v for v in self.attribute(name, default))
 
     def _required(self, name: str, default: Any) -> Any:
@@ -138,7 +138,7 @@ class Node:
 
     def axis(self, name: str, default: int, rank: int) -> int:
         """An axis attribute, counted from the front."""
-        return normalize_axis(self.int(name, default), rank)
+        return normalize_axis(self.integer(name, default), rank)
 
     def constant(self, index: int) -> Array:
         """An input that decides a rank, a type or an algorithm. Raises StaticInputRequired if not known."""

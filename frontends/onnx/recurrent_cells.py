@@ -13,7 +13,7 @@ from typing import Any
 from tvm import te, tirx
 from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as T  # noqa: N812 - TVM's own name for it
 
 from .extents import Extent, as_expression
 
@@ -113,30 +113,28 @@ def kernel(
         result, state, cell, scratch = (T.buffer_proxy(buffer) for buffer in outputs)
         lengths, initial, initial_cell = source[2], source[3], source[4]
         with IRBuilder() as ib:
-            with T.seq_scope():
-                with T.parallel(0, as_expression(r.batch)) as b:
-                    with T.serial(0, hidden) as j:
-                        state[b, j] = initial[b, j]
-                        cell[b, j] = initial_cell[b, j]
-                    with T.serial(0, as_expression(r.steps)) as s:
-                        with T.If(s < lengths[b]):
-                            with T.Then():
-                                t = lengths[b] - 1 - s if r.reverse else s
-                                step(r, source, (state, cell, scratch), b, t)
-                                with T.serial(0, hidden) as j:
-                                    result[t, b, j] = state[b, j]
-                            with T.Else():
-                                with T.serial(0, hidden) as j:
-                                    result[s, b, j] = tirx.const(0, r.dtype)
+            with T.seq_scope(), T.parallel(0, as_expression(r.batch)) as b:
+                with T.serial(0, hidden) as j:
+                    state[b, j] = initial[b, j]
+                    cell[b, j] = initial_cell[b, j]
+                with T.serial(0, as_expression(r.steps)) as s, T.If(s < lengths[b]):
+                    with T.Then():
+                        t = lengths[b] - 1 - s if r.reverse else s
+                        step(r, source, (state, cell, scratch), b, t)
+                        with T.serial(0, hidden) as j:
+                            result[t, b, j] = state[b, j]
+                    with T.Else(), T.serial(0, hidden) as j:
+                        result[s, b, j] = tirx.const(0, r.dtype)
             return ib.get()
 
-    return te.extern(
+    result: list[te.Tensor] = te.extern(
         [tuple(as_expression(extent) for extent in shape) for shape in shapes],
         list(tensors),
         body,
         dtype=[r.dtype] * 4,
         name=name,
     )
+    return result
 
 
 def lstm_step(r: Recurrence, source: Sequence[Any], memory: Sequence[Any], b: Any, t: Any) -> None:

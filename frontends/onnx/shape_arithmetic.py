@@ -71,7 +71,7 @@ def _identity(node: Node) -> Value:
 
 @_evaluates("Concat")
 def _concat(node: Node) -> Value:
-    axis = node.int("axis", 0)
+    axis = node.integer("axis", 0)
     return _like(node, np.concatenate([_elements(node, i) for i in range(len(node.inputs))], axis=axis))
 
 
@@ -79,7 +79,7 @@ def _concat(node: Node) -> Value:
 def _gather(node: Node) -> Value:
     if not isinstance(node.value(1), np.ndarray):
         return None
-    return _like(node, np.take(_elements(node, 0), node.constant(1), axis=node.int("axis", 0)))
+    return _like(node, np.take(_elements(node, 0), node.constant(1), axis=node.integer("axis", 0)))
 
 
 @_evaluates("Slice")
@@ -98,8 +98,8 @@ def _slice(node: Node) -> Value:
 
 def _slice_bounds(node: Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
     if node.opset < 10:
-        starts, ends = list(node.ints("starts")), list(node.ints("ends"))
-        return starts, ends, list(node.ints("axes", range(len(starts)))), [1] * len(starts)
+        starts, ends = list(node.integers("starts")), list(node.integers("ends"))
+        return starts, ends, list(node.integers("axes", range(len(starts)))), [1] * len(starts)
     if not all(is_constant(value) for value in node.inputs[1:]):
         return None
     starts, ends = node.constant(1).tolist(), node.constant(2).tolist()
@@ -111,7 +111,7 @@ def _slice_bounds(node: Node) -> tuple[list[int], list[int], list[int], list[int
 def _axes(node: Node) -> list[int] | None:
     """Axes from the attribute or, from opset 13 on, the input; None if absent."""
     if node.has_attribute("axes"):
-        return list(node.ints("axes"))
+        return list(node.integers("axes"))
     return [int(axis) for axis in node.constant(1)] if node.has(1) else None
 
 
@@ -135,7 +135,7 @@ def _reshape(node: Node) -> Value:
     if not isinstance(node.value(1), np.ndarray):
         return None
     data = _elements(node, 0)
-    zero_is_zero = node.int("allowzero", 0)
+    zero_is_zero = node.integer("allowzero", 0)
     target = [
         data.shape[axis] if extent == 0 and not zero_is_zero else int(extent)
         for axis, extent in enumerate(node.constant(1))
@@ -146,13 +146,13 @@ def _reshape(node: Node) -> Value:
 @_evaluates("Flatten")
 def _flatten(node: Node) -> Value:
     data = _elements(node, 0)
-    axis = node.int("axis", 1)
+    axis = node.integer("axis", 1)
     return _like(node, data.reshape(math.prod(data.shape[:axis]), -1))
 
 
 @_evaluates("Transpose")
 def _transpose(node: Node) -> Value:
-    return _like(node, np.transpose(_elements(node, 0), node.optional_ints("perm")))
+    return _like(node, np.transpose(_elements(node, 0), node.optional_integers("perm")))
 
 
 @_evaluates("Expand")
@@ -174,9 +174,9 @@ def _tile(node: Node) -> Value:
 @_evaluates("Split")
 def _split(node: Node) -> list[Value] | None:
     data = _elements(node, 0)
-    axis = node.int("axis", 0)
+    axis = node.integer("axis", 0)
     if node.has_attribute("split"):
-        sizes = list(node.ints("split"))
+        sizes = list(node.integers("split"))
     elif node.has(1):
         sizes = [int(size) for size in node.constant(1)]
     else:
@@ -215,7 +215,7 @@ def _is_float(node: Node, index: int = 0) -> bool:
 def _arithmetic(node: Node) -> Value:
     compute = _FLOAT_ARITHMETIC if _is_float(node) else _INTEGER_ARITHMETIC
     function = compute.get(node.op_type)
-    if function is None or (node.op_type == "Mod" and node.int("fmod", 0)):
+    if function is None or (node.op_type == "Mod" and node.integer("fmod", 0)):
         return None
     total = _elements(node, 0)
     for index in range(1, len(node.inputs)):
@@ -330,7 +330,7 @@ def _round(node: Node) -> Value:
 
 @_evaluates("Cast")
 def _cast(node: Node) -> Value:
-    target = dtype_name(node.int("to"))
+    target = dtype_name(node.integer("to"))
     source = node.dtype(0)
     convert = _CASTS.get((_kind(source), _kind(target)))
     if convert is None:
@@ -447,7 +447,7 @@ def _reduce(node: Node) -> Value:
     if _is_float(node):
         return None
     axes = _axes(node)
-    if axes is None and node.int("noop_with_empty_axes", 0):
+    if axes is None and node.integer("noop_with_empty_axes", 0):
         return node.value(0)
     data = _elements(node, 0)
     chosen = tuple(range(data.ndim)) if not axes else tuple(normalize_axis(axis, data.ndim) for axis in axes)
@@ -460,7 +460,7 @@ def _reduce(node: Node) -> Value:
         data = parts[0]
         for part in parts[1:]:
             data = _elementwise(lambda a, b: combine(node.extents, a, b), data, part)
-    return _like(node, data if node.int("keepdims", 1) else np.squeeze(data, axis=chosen))
+    return _like(node, data if node.integer("keepdims", 1) else np.squeeze(data, axis=chosen))
 
 
 @_evaluates("Range")

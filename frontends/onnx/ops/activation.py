@@ -10,8 +10,8 @@ from tvm.ir import Expr
 
 from ..node import Node, normalize_axis
 from ..precision import widened
-from ..tabulate import tabulate
 from ..registry import converts
+from ..tabulate import tabulate
 from .elementwise import map_elements
 
 
@@ -22,7 +22,7 @@ def relu(node: Node) -> Expr:
 
 @converts("LeakyRelu")
 def leaky_relu(node: Node) -> Expr:
-    return relax.op.nn.leakyrelu(node.tensor(0), node.float("alpha", 0.01))
+    return relax.op.nn.leakyrelu(node.tensor(0), node.number("alpha", 0.01))
 
 
 @converts("PRelu")
@@ -37,7 +37,7 @@ def prelu(node: Node) -> Expr:
 
 @converts("HardSigmoid")
 def hard_sigmoid(node: Node) -> Expr:
-    alpha, beta = node.float("alpha", 0.2), node.float("beta", 0.5)
+    alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
     return _pointwise(node, lambda x: _unit(x * _c(alpha, x) + _c(beta, x)), "hard_sigmoid")
 
 
@@ -48,14 +48,14 @@ def hard_swish(node: Node) -> Expr:
 
 @converts("Elu")
 def elu(node: Node) -> Expr:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return _pointwise(node, lambda x: _where_positive(x, x, _c(alpha, x) * (tirx.exp(x) - _c(1, x))), "elu")
 
 
 @converts("Selu")
 def selu(node: Node) -> Expr:
-    alpha = node.float("alpha", 1.67326319217681884765625)
-    gamma = node.float("gamma", 1.05070102214813232421875)
+    alpha = node.number("alpha", 1.67326319217681884765625)
+    gamma = node.number("gamma", 1.05070102214813232421875)
 
     def compute(x: Any) -> Expr:
         return _c(gamma, x) * _where_positive(x, x, _c(alpha, x) * (tirx.exp(x) - _c(1, x)))
@@ -65,7 +65,7 @@ def selu(node: Node) -> Expr:
 
 @converts("Celu")
 def celu(node: Node) -> Expr:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
 
     def compute(x: Any) -> Expr:
         return _where_positive(x, x, _c(alpha, x) * (tirx.exp(x / _c(alpha, x)) - _c(1, x)))
@@ -75,13 +75,13 @@ def celu(node: Node) -> Expr:
 
 @converts("ThresholdedRelu")
 def thresholded_relu(node: Node) -> Expr:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return _pointwise(node, lambda x: tirx.Select(x > _c(alpha, x), x, _c(0, x)), "thresholded_relu")
 
 
 @converts("Shrink")
 def shrink(node: Node) -> Expr:
-    bias, threshold = node.float("bias", 0.0), node.float("lambd", 0.5)
+    bias, threshold = node.number("bias", 0.0), node.number("lambd", 0.5)
     dtype = node.dtype(0)
 
     def compute(x: Any) -> Expr:
@@ -118,7 +118,7 @@ def mish(node: Node) -> Expr:
 
 @converts("Swish")
 def swish(node: Node) -> Expr:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     if alpha == 1.0:
         return widened(node.builder, relax.op.nn.silu, node.tensor(0))
     return _pointwise(node, lambda x: x * tirx.sigmoid(_c(alpha, x) * x), "swish")
@@ -126,7 +126,7 @@ def swish(node: Node) -> Expr:
 
 @converts("Gelu")
 def gelu(node: Node) -> Expr:
-    exact = node.string("approximate", "none") == "none"
+    exact = node.text("approximate", "none") == "none"
     convert = relax.op.nn.gelu if exact else _gelu_tanh(node)
     return widened(node.builder, convert, node.tensor(0))
 
@@ -145,7 +145,7 @@ def _gelu_tanh(node: Node) -> Any:
 def flattening_softmax(node: Node) -> Expr:
     """Before opset 13 all axes from ``axis`` on are normalised together."""
     shape = node.shape(0)
-    axis = normalize_axis(node.int("axis", 1), len(shape))
+    axis = normalize_axis(node.integer("axis", 1), len(shape))
     product = node.extents.product
     flat = node.builder.reshape(node.tensor(0), (product(shape[:axis]), product(shape[axis:])))
     return node.builder.reshape(node.builder.bound(_softmax(node, flat, 1)), shape)

@@ -78,7 +78,9 @@ def _impossible(node: Node, other: _Branch) -> _Branch:
     builder = node.builder
     with builder.branch() as close:
         builder.require(tirx.const(False, "bool"))
-        shapes = [relax.ShapeExpr(list(map(as_expression, builder.shape(result)))) for result in other.results]
+        shapes = [
+            relax.ShapeExpr(list(map(as_expression, builder.shape(result)))) for result in other.results
+        ]
         results = tuple(
             builder.emit(relax.op.zeros(shape, builder.dtype(result)))
             for shape, result in zip(shapes, other.results, strict=True)

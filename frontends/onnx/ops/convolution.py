@@ -21,8 +21,8 @@ def convolution(node: Node) -> Expr:
     x, weight = node.tensor(0), node.tensor(1)
     kernel = _kernel(node, weight)
     spatial = len(kernel)
-    strides, dilations = node.ints("strides", [1] * spatial), node.ints("dilations", [1] * spatial)
-    group = node.int("group", 1)
+    strides, dilations = node.integers("strides", [1] * spatial), node.integers("dilations", [1] * spatial)
+    group = node.integer("group", 1)
     x = _channels_agree(node, x, node.builder.shape(weight)[1], group)
     pads = explicit_pads(node, node.builder.shape(x)[2:], kernel, strides, dilations)
     if not all(isinstance(pad, int) and pad >= 0 for pad in pads):
@@ -37,7 +37,7 @@ def convolution(node: Node) -> Expr:
 
 def _kernel(node: Node, weight: Expr) -> list[int]:
     extents = node.builder.shape(weight)[2:]
-    declared = node.optional_ints("kernel_shape")
+    declared = node.optional_integers("kernel_shape")
     if declared is not None and list(declared) != list(extents) and all(isinstance(e, int) for e in extents):
         raise InvalidModelError(f"kernel_shape {list(declared)} contradicts the weight's {list(extents)}")
     if declared is None and not all(isinstance(e, int) for e in extents):
@@ -126,9 +126,9 @@ def explicit_pads(
 ) -> list[Extent]:
     """Padding before every spatial axis, then after every one, with auto_pad resolved."""
     spatial = len(kernel)
-    mode = node.string("auto_pad", "NOTSET")
+    mode = node.text("auto_pad", "NOTSET")
     if mode == "NOTSET":
-        return list(node.ints("pads", [0] * (2 * spatial)))
+        return list(node.integers("pads", [0] * (2 * spatial)))
     if mode == "VALID":
         return [0] * (2 * spatial)
     before: list[Extent] = []
@@ -149,8 +149,8 @@ def transposed_convolution(node: Node) -> Expr:
     x, weight = node.tensor(0), node.tensor(1)
     kernel = _kernel(node, weight)
     spatial = len(kernel)
-    strides, dilations = node.ints("strides", [1] * spatial), node.ints("dilations", [1] * spatial)
-    group = node.int("group", 1)
+    strides, dilations = node.integers("strides", [1] * spatial), node.integers("dilations", [1] * spatial)
+    group = node.integer("group", 1)
     shape = list(node.builder.shape(x))
     shape[1] = node.builder.unify(node.builder.shape(weight)[0], shape[1])
     x = node.builder.cast_shape(x, shape)
@@ -171,11 +171,11 @@ def _transposed_pads(
 ) -> tuple[list[int], list[int]]:
     """(pads, output_padding), from whatever combination of attributes the node has."""
     spatial = len(kernel)
-    extra = list(node.ints("output_padding", [0] * spatial))
-    mode = node.string("auto_pad", "NOTSET")
-    wanted = node.optional_ints("output_shape")
+    extra = list(node.integers("output_padding", [0] * spatial))
+    mode = node.text("auto_pad", "NOTSET")
+    wanted = node.optional_integers("output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
-        return list(node.ints("pads", [0] * (2 * spatial))), extra
+        return list(node.integers("pads", [0] * (2 * spatial))), extra
     before, after = [], []
     for axis, (extent, size, stride, dilation) in enumerate(
         zip(extents, kernel, strides, dilations, strict=True)
@@ -260,7 +260,7 @@ def _mirrored(node: Node, weight: Expr, group: int) -> Expr:
     if isinstance(value, np.ndarray):
         grouped = value.astype(builder.dtype(weight)).reshape(group, shape[0] // group, *shape[1:])
         filters = np.swapaxes(grouped, 1, 2).reshape(group * shape[1], shape[0] // group, *shape[2:])
-        return builder.constant(np.ascontiguousarray(np.flip(filters, spatial_axes)))
+        return builder.constant(np.ascontiguousarray(np.flip(filters, tuple(spatial_axes))))
     inner = node.extents.floor_divide(shape[0], group)
     grouped = builder.reshape(weight, [group, inner, *shape[1:]])
     swapped = builder.emit(relax.op.permute_dims(grouped, [0, 2, 1, *range(3, len(shape) + 1)]))

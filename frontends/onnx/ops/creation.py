@@ -52,8 +52,8 @@ def value_range(node: Node) -> Expr:
         raise node.static_required(missing)
     dtype = node.dtype(0)
     if all(isinstance(node.value(index), np.ndarray) for index in range(3)):
-        start, limit, delta = (node.constant(index).reshape(()) for index in range(3))
-        return node.builder.constant(np.arange(start, limit, delta, dtype=dtype))
+        bounds = [node.constant(index).item() for index in range(3)]
+        return node.builder.constant(np.arange(*bounds, dtype=np.dtype(dtype)))
     start, limit, delta = (_whole(node, index) for index in range(3))
     if not isinstance(delta, int) or delta == 0:
         raise InvalidModelError("the step must be a known integer other than zero")
@@ -82,8 +82,8 @@ def _whole(node: Node, index: int) -> Extent:
 @converts("EyeLike")
 def eye_like(node: Node) -> Expr:
     shape = node.shape(0)
-    dtype = dtype_name(node.int("dtype")) if node.has_attribute("dtype") else node.dtype(0)
-    offset = node.int("k", 0)
+    dtype = dtype_name(node.integer("dtype")) if node.has_attribute("dtype") else node.dtype(0)
+    offset = node.integer("k", 0)
 
     def compute() -> te.Tensor:
         def element(i: Any, j: Any) -> Expr:

@@ -101,18 +101,15 @@ def is_nan(node: Node) -> Expr:
 @converts("IsInf")
 def is_inf(node: Node) -> Expr:
     dtype = _wide(node)
-    infinity = tirx.max_value(dtype) if not is_float(dtype) else tirx.const(float("inf"), dtype)
+    infinity = tirx.const(float("inf"), dtype)
     minus = tirx.const(-float("inf"), dtype)
-    tests = []
-    if node.int("detect_positive", 1):
-        tests.append(lambda e: e == infinity)
-    if node.int("detect_negative", 1):
-        tests.append(lambda e: e == minus)
+    bounds = [infinity] if node.integer("detect_positive", 1) else []
+    bounds += [minus] if node.integer("detect_negative", 1) else []
 
     def compute(x: Any) -> Expr:
         result = tirx.const(False, "bool")
-        for test in tests:
-            result = tirx.Or(result, test(x))
+        for bound in bounds:
+            result = tirx.Or(result, x == bound)
         return result
 
     return map_elements(node, compute, node.builder.cast(node.tensor(0), dtype), name="is_inf")
@@ -156,12 +153,10 @@ def divide(node: Node) -> Expr:
 @converts("Mod")
 def modulo(node: Node) -> Expr:
     a, b = node.builder.broadcastable(node.tensor(0), node.tensor(1))
-    truncating = bool(node.int("fmod", 0))
+    truncating = bool(node.integer("fmod", 0))
     if is_float(node.dtype(0)):
         remainder = _float_remainder if truncating else _float_modulo
-        return widened(
-            node.builder, lambda x, y: map_elements(node, remainder, x, y, name="float_mod"), a, b
-        )
+        return widened(node.builder, lambda x, y: map_elements(node, remainder, x, y, name="float_mod"), a, b)
     remainder = tirx.truncmod if truncating else tirx.floormod
     return map_elements(node, remainder, a, b, name="truncating_mod" if truncating else "floor_mod")
 
@@ -176,9 +171,7 @@ def _float_modulo(a: Any, b: Any) -> Expr:
     """Python's modulo: the sign of the divisor."""
     zero = tirx.const(0, a.ty.dtype)
     remainder = _float_remainder(a, b)
-    signs_differ = tirx.any(
-        tirx.all(remainder < zero, b > zero), tirx.all(remainder > zero, b < zero)
-    )
+    signs_differ = tirx.any(tirx.all(remainder < zero, b > zero), tirx.all(remainder > zero, b < zero))
     return tirx.Select(signs_differ, remainder + b, remainder)
 
 
@@ -186,15 +179,17 @@ def _float_modulo(a: Any, b: Any) -> Expr:
 def bit_shift(node: Node) -> Expr:
     a, b = node.builder.broadcastable(node.tensor(0), node.tensor(1))
     bits = int(np.dtype(node.dtype(0)).itemsize * 8)
-    left = node.string("direction") == "LEFT"
+    left = node.text("direction") == "LEFT"
 
     def compute(x: Any, count: Any) -> Expr:
         amount, dtype = count.astype("int64"), x.ty.dtype
-        # The machine's shifts take no amount beyond the width: the sign stays to the right, nothing to the left.
-        near = tirx.max(tirx.min(amount, _i64(bits - 1)), _i64(0)).astype(dtype)
+        # The machine's shifts take no amount beyond the width.
+        near = tirx.Select(tirx.all(amount >= _i64(0), amount < _i64(bits)), amount, _i64(bits - 1)).astype(
+            dtype
+        )
         zero = tirx.const(0, dtype)
         if not left and node.dtype(0).startswith("int"):
-            return tirx.Select(amount < _i64(0), zero, (x >> near).astype(dtype))
+            return (x >> near).astype(dtype)
         inside = tirx.all(amount >= _i64(0), amount < _i64(bits))
         return tirx.Select(inside, (x << near if left else x >> near).astype(dtype), zero)
 
@@ -232,11 +227,13 @@ def _simple_power(base: Expr, exponent: float, dtype: str) -> Expr | None:
 @converts("Max", "Min")
 def extremum(node: Node) -> Expr:
     """Elementwise extremum of any number of inputs; NaN wins, as in IEEE 754-2019 maximum."""
-    better = (lambda a, b: a > b) if node.op_type == "Max" else (lambda a, b: a < b)
+    largest = node.op_type == "Max"
     floating = is_float(node.dtype(0))
 
     def choose(a: Any, b: Any) -> Expr:
-        wins = tirx.Or(better(a, b), tirx.isnan(a)) if floating else better(a, b)
+        wins = a > b if largest else a < b
+        if floating:
+            wins = tirx.Or(wins, tirx.isnan(a))
         return tirx.Select(wins, a, b)
 
     total = node.tensor(0)
@@ -301,7 +298,7 @@ def _clamped(x: Any, low: Any, high: Any) -> Expr:
 
 @converts("Cast")
 def cast(node: Node) -> Expr:
-    return cast_to(node, dtype_name(node.int("to")))
+    return cast_to(node, dtype_name(node.integer("to")))
 
 
 @converts("CastLike")

@@ -13,8 +13,8 @@ from tvm.ir import Expr
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
-from ..tabulate import pick, tabulate
 from ..registry import converts
+from ..tabulate import pick, tabulate
 
 _INT64_MAX = (1 << 63) - 1
 
@@ -31,8 +31,8 @@ class _Bounds:
 
 @converts("Slice")
 def slice_by_attributes(node: Node) -> Expr:
-    starts, ends = list(node.ints("starts")), list(node.ints("ends"))
-    axes = list(node.ints("axes", range(len(starts))))
+    starts, ends = list(node.integers("starts")), list(node.integers("ends"))
+    axes = list(node.integers("axes", range(len(starts))))
     return _slice(node, _Bounds(list(starts), list(ends), axes, [1] * len(starts)))
 
 
@@ -111,7 +111,8 @@ def _strided(
         )
 
     def compute(x: te.Tensor) -> te.Tensor:
-        return tabulate(target,
+        return tabulate(
+            target,
             lambda *i: x(*(place * s + b for place, s, b in zip(i, step, begin, strict=True))),
             name="slice",
         )
@@ -129,12 +130,17 @@ def _slice_at_run_time(node: Node, steps: list[int] | None) -> Expr:
     count = node.shape(1)[0]
     if not isinstance(count, int):
         raise node.static_required(1)
-    axes = [normalize_axis(int(a), len(shape)) for a in node.constant(3)] if node.has(3) else list(range(count))
+    axes = (
+        [normalize_axis(int(a), len(shape)) for a in node.constant(3)] if node.has(3) else list(range(count))
+    )
     strides = steps or [1] * count
     starts, ends = (node.builder.cast(node.tensor(index), "int64") for index in (1, 2))
 
     def clamp(low: te.Tensor, high: te.Tensor) -> list[te.Tensor]:
-        found = [_clamped_bounds(shape[a], low(k), high(k), s) for k, (a, s) in enumerate(zip(axes, strides, strict=True))]
+        found = [
+            _clamped_bounds(shape[a], low(k), high(k), s)
+            for k, (a, s) in enumerate(zip(axes, strides, strict=True))
+        ]
         begin = tabulate((count,), lambda i: pick(i, [pair[0] for pair in found]), name="slice_begin")
         return [begin, tabulate((count,), lambda i: pick(i, [pair[1] for pair in found]), name="slice_count")]
 
@@ -229,7 +235,7 @@ def gather_elements(node: Node) -> Expr:
 @converts("GatherND")
 def gather_nd(node: Node) -> Expr:
     shape, index_shape = node.shape(0), node.shape(1)
-    batch = node.int("batch_dims", 0)
+    batch = node.integer("batch_dims", 0)
     depth = index_shape[-1]
     if not isinstance(depth, int):
         raise InvalidModelError("the last extent of the indices decides a rank; bind it with shapes")
@@ -251,7 +257,7 @@ def one_hot(node: Node) -> Expr:
     depth = node.extent_list(1)[0]
     indices, values = node.tensor(0), node.tensor(2)
     rank = node.rank(0)
-    axis = normalize_axis(node.int("axis", -1), rank + 1)
+    axis = normalize_axis(node.integer("axis", -1), rank + 1)
     shape = node.shape(0)
     target = (*shape[:axis], depth, *shape[axis:])
 
@@ -267,7 +273,7 @@ def one_hot(node: Node) -> Expr:
 
 @converts("Trilu")
 def triangle(node: Node) -> Expr:
-    upper = bool(node.int("upper", 1))
+    upper = bool(node.integer("upper", 1))
     shape, dtype = node.shape(0), node.dtype(0)
     offset = [node.builder.reshape(node.tensor(1), ())] if node.has(1) else []
 
@@ -284,7 +290,7 @@ def triangle(node: Node) -> Expr:
 
 @converts("ReverseSequence")
 def reverse_sequence(node: Node) -> Expr:
-    time, batch = node.int("time_axis", 0), node.int("batch_axis", 1)
+    time, batch = node.integer("time_axis", 0), node.integer("batch_axis", 1)
     shape = node.shape(0)
 
     def compute(x: te.Tensor, lengths: te.Tensor) -> te.Tensor:

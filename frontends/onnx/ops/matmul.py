@@ -46,10 +46,10 @@ def _agreeing(builder: GraphBuilder, a: Expr, b: Expr) -> tuple[Expr, Expr]:
 @converts("Gemm")
 def gemm(node: Node) -> Expr:
     builder = node.builder
-    a = _transposed(node, 0) if node.int("transA", 0) else node.tensor(0)
-    b = _transposed(node, 1) if node.int("transB", 0) else node.tensor(1)
-    result = _scaled(node, product(builder, a, b), node.float("alpha", 1.0))
-    beta = node.float("beta", 1.0)
+    a = _transposed(node, 0) if node.integer("transA", 0) else node.tensor(0)
+    b = _transposed(node, 1) if node.integer("transB", 0) else node.tensor(1)
+    result = _scaled(node, product(builder, a, b), node.number("alpha", 1.0))
+    beta = node.number("beta", 1.0)
     if not node.has(2) or beta == 0:
         return result
     bias = node.value(2)

@@ -21,15 +21,15 @@ from ..values import Value
 @converts("BatchNormalization")
 def batch_normalization(node: Node) -> Value | list[Value]:
     """Inference: one factor and one offset for each channel, computed here where they are constant."""
-    if node.int("training_mode", 0):
+    if node.integer("training_mode", 0):
         return _batch_normalization_training(node)
-    if not node.int("spatial", 1):
+    if not node.integer("spatial", 1):
         raise InvalidModelError("spatial=0 is not supported")
     x, rank = node.tensor(0), node.rank(0)
     shape = [1, -1, *[1] * (rank - 2)] if rank > 1 else [-1]
     if all(isinstance(node.value(i), np.ndarray) for i in range(1, 5)):
         scale, bias, mean, variance = (node.constant(i).astype(np.float64) for i in range(1, 5))
-        factor = scale / np.sqrt(variance + node.float("epsilon", 1e-5))
+        factor = scale / np.sqrt(variance + node.number("epsilon", 1e-5))
         offset = bias - mean * factor
         dtype = node.dtype(0)
         scaled = node.emit(relax.op.multiply(x, node.builder.constant(factor.astype(dtype).reshape(shape))))
@@ -47,7 +47,7 @@ def _batch_normalization_training(node: Node) -> list[Value]:
     mean = node.emit(relax.op.mean(x, axes, keepdims=True))
     variance = node.emit(relax.op.variance(x, axes, keepdims=True))
     scale, bias = (node.builder.reshape(node.tensor(i), column) for i in (1, 2))
-    momentum = node.float("momentum", 0.9)
+    momentum = node.number("momentum", 0.9)
 
     def running(index: int, batch: Expr) -> Expr:
         old, dtype = node.tensor(index), node.dtype(index)
@@ -63,7 +63,7 @@ def _normalized(node: Node, x: Expr, mean: Expr, variance: Expr, scale: Expr, bi
     dtype = node.builder.dtype(x)
     mean, variance, scale, bias = (node.builder.cast(t, dtype) for t in (mean, variance, scale, bias))
     centred = node.emit(relax.op.subtract(x, mean))
-    epsilon = node.builder.constant(node.float("epsilon", 1e-5), dtype)
+    epsilon = node.builder.constant(node.number("epsilon", 1e-5), dtype)
     deviation = node.emit(relax.op.sqrt(node.emit(relax.op.add(variance, epsilon))))
     factor = node.emit(relax.op.divide(scale, deviation))
     return relax.op.add(node.emit(relax.op.multiply(centred, factor)), bias)
@@ -96,7 +96,7 @@ def group_normalization(node: Node) -> Expr:
 
 
 def _group_normalization(node: Node, per_channel: bool) -> Expr:
-    shape, groups = node.shape(0), node.int("num_groups")
+    shape, groups = node.shape(0), node.integer("num_groups")
     inner = node.extents.floor_divide(shape[1], groups)
     grouped_shape = [shape[0], groups, node.extents.product([inner, *shape[2:]])]
     spread = [shape[0], groups, inner, node.extents.product(shape[2:])]
@@ -130,7 +130,7 @@ def _layer_norm(node: Node, x: Expr, axes: list[int]) -> Expr:
     shape = [node.builder.shape(x)[axis] for axis in axes]
     scale = _filled(node, 1, shape, dtype)
     bias = _filled(node, 2, shape, dtype)
-    return relax.op.nn.layer_norm(x, scale, bias, axes, node.float("epsilon", 1e-5))
+    return relax.op.nn.layer_norm(x, scale, bias, axes, node.number("epsilon", 1e-5))
 
 
 def _filled(node: Node, index: int, shape: Sequence[Extent], dtype: str) -> Expr:
@@ -150,7 +150,7 @@ def _layer_norm_with_statistics(node: Node, x: Expr, axes: list[int]) -> list[Va
     mean = node.emit(relax.op.mean(x, axes, keepdims=True))
     centred = node.emit(relax.op.subtract(x, mean))
     variance = node.emit(relax.op.mean(node.emit(relax.op.multiply(centred, centred)), axes, keepdims=True))
-    epsilon = node.builder.constant(node.float("epsilon", 1e-5), dtype)
+    epsilon = node.builder.constant(node.number("epsilon", 1e-5), dtype)
     inverse = node.emit(
         relax.op.divide(
             node.builder.constant(1, dtype),
@@ -173,7 +173,7 @@ def rms_normalization(node: Node) -> Expr:
     wide = node.builder.cast(x, dtype if dtype == "float64" else "float32")
     kind = node.builder.dtype(wide)
     square = node.emit(relax.op.mean(node.emit(relax.op.multiply(wide, wide)), axes, keepdims=True))
-    epsilon = node.builder.constant(node.float("epsilon", 1e-5), kind)
+    epsilon = node.builder.constant(node.number("epsilon", 1e-5), kind)
     root = node.emit(relax.op.sqrt(node.emit(relax.op.add(square, epsilon))))
     normal = node.builder.cast(node.emit(relax.op.divide(wide, root)), node.dtype(1))
     return relax.op.multiply(normal, node.tensor(1))
@@ -181,7 +181,7 @@ def rms_normalization(node: Node) -> Expr:
 
 @converts("MeanVarianceNormalization")
 def mean_variance_normalization(node: Node) -> Expr:
-    axes = list(node.ints("axes", (0, 2, 3)))
+    axes = list(node.integers("axes", (0, 2, 3)))
 
     def compute(x: Expr) -> Expr:
         mean = node.emit(relax.op.mean(x, axes, keepdims=True))
@@ -195,8 +195,8 @@ def mean_variance_normalization(node: Node) -> Expr:
 
 @converts("LRN")
 def local_response_normalization(node: Node) -> Expr:
-    size, alpha = node.int("size"), node.float("alpha", 1e-4)
-    beta, bias = node.float("beta", 0.75), node.float("bias", 1.0)
+    size, alpha = node.integer("size"), node.number("alpha", 1e-4)
+    beta, bias = node.number("beta", 0.75), node.number("bias", 1.0)
     shape = node.shape(0)
     before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
 
@@ -223,7 +223,7 @@ def local_response_normalization(node: Node) -> Expr:
 @converts("LpNormalization")
 def lp_normalization(node: Node) -> Expr:
     axis = node.axis("axis", -1, node.rank(0))
-    p = node.int("p", 2)
+    p = node.integer("p", 2)
 
     def compute(x: Expr) -> Expr:
         powers = relax.op.abs(x) if p == 1 else relax.op.multiply(x, x)

@@ -20,7 +20,7 @@ from ..values import Array
 @converts("Pad")
 def pad(node: Node) -> Expr:
     before, after = _amounts(node)
-    mode = node.string("mode", "constant")
+    mode = node.text("mode", "constant")
     if mode == "constant":
         if _needs_kernel_fill(node):
             return _pad_with_tensor(node, before, after)
@@ -32,7 +32,7 @@ def pad(node: Node) -> Expr:
 
 def _amounts(node: Node) -> tuple[list[Extent], list[Extent]]:
     rank = node.rank(0)
-    pads: list[Extent] = list(node.ints("pads")) if node.has_attribute("pads") else node.integer_list(1)
+    pads: list[Extent] = list(node.integers("pads")) if node.has_attribute("pads") else node.integer_list(1)
     axes = (
         [normalize_axis(int(axis), rank) for axis in node.constant(3)] if node.has(3) else list(range(rank))
     )
@@ -53,7 +53,7 @@ def _fill(node: Node) -> Array:
     dtype = node.dtype(0)
     if node.has(2):
         return node.constant(2).reshape(())
-    return np.asarray(node.float("value", 0.0)).astype(dtype)
+    return np.asarray(node.number("value", 0.0)).astype(dtype)
 
 
 def _padded_shape(

@@ -12,8 +12,8 @@ from tvm.ir import Expr
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..precision import widened
-from ..tabulate import tabulate
 from ..registry import converts
+from ..tabulate import tabulate
 from .convolution import explicit_pads
 
 
@@ -35,7 +35,7 @@ def global_lp_pool(node: Node) -> Expr:
 
 
 def _lp_norm(node: Node, x: Expr, axes: list[int]) -> Expr:
-    p = float(node.int("p", 2))
+    p = float(node.integer("p", 2))
     dtype = node.builder.dtype(x)
     powers = node.emit(relax.op.power(node.emit(relax.op.abs(x)), node.builder.constant(p, dtype)))
     total = node.emit(relax.op.sum(powers, axes, keepdims=True))
@@ -87,9 +87,9 @@ class _Window:
 
 def _window(node: Node) -> _Window:
     shape = node.shape(0)
-    kernel = node.ints("kernel_shape")
+    kernel = node.integers("kernel_shape")
     ones = [1] * len(kernel)
-    strides, dilations = node.ints("strides", ones), node.ints("dilations", ones)
+    strides, dilations = node.integers("strides", ones), node.integers("dilations", ones)
     pads = explicit_pads(node, shape[2:], kernel, strides, dilations)
     before, after = tuple(pads[: len(kernel)]), tuple(pads[len(kernel) :])
     result = tuple(
@@ -118,10 +118,10 @@ def _windows_along(
 ) -> Extent:
     """How many windows fit; with ceil_mode a window may hang over, but not begin in the padding after."""
     extents = node.extents
-    if node.string("auto_pad", "NOTSET").startswith("SAME"):
+    if node.text("auto_pad", "NOTSET").startswith("SAME"):
         return extents.ceil_divide(extent, stride)
     room = extents.simplify(extent + before[axis] + after[axis] - reach)
-    if not node.int("ceil_mode", 0):
+    if not node.integer("ceil_mode", 0):
         return extents.simplify(extents.floor_divide(room, stride) + 1)
     count = extents.simplify(extents.ceil_divide(room, stride) + 1)
     last_start = extents.simplify((count - 1) * stride)
@@ -153,7 +153,7 @@ def _is_plain(node: Node, window: _Window) -> bool:
     pads = (*window.before, *window.after)
     return (
         window.spatial == 2
-        and not node.int("ceil_mode", 0)
+        and not node.integer("ceil_mode", 0)
         and all(d == 1 for d in window.dilations)
         and all(isinstance(pad, int) for pad in pads)
         and all(b < k for b, k in zip(pads, window.kernel * 2, strict=True))
@@ -176,7 +176,7 @@ def _maxima(window: _Window, x: te.Tensor) -> te.Tensor:
 
 def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
     """Flat position in the input of the first element of each window that equals its maximum."""
-    column_major = bool(node.int("storage_order", 0))
+    column_major = bool(node.integer("storage_order", 0))
     extents = [as_expression(extent) for extent in window.shape]
 
     def flat(index: Sequence[Any], places: Sequence[Any]) -> Any:
@@ -209,7 +209,7 @@ def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
 @converts("AveragePool")
 def average_pool(node: Node) -> Expr:
     window = _window(node)
-    count_padding = bool(node.int("count_include_pad", 0))
+    count_padding = bool(node.integer("count_include_pad", 0))
     return widened(
         node.builder,
         lambda x: node.te(lambda t: _averages(window, t, count_padding), x, name="average_pool"),
@@ -261,7 +261,7 @@ def _taps_inside(window: _Window, index: Sequence[Any], axis: int, count_padding
 @converts("LpPool")
 def lp_pool(node: Node) -> Expr:
     window = _window(node)
-    p = float(node.int("p", 2))
+    p = float(node.integer("p", 2))
 
     def compute(x: te.Tensor) -> te.Tensor:
         exponent = tirx.const(p, x.dtype)

@@ -12,8 +12,8 @@ from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..recurrent_cells import Activation, Recurrence, Step, activation, gru_step, kernel, lstm_step, rnn_step
-from ..tabulate import tabulate
 from ..registry import converts
+from ..tabulate import tabulate
 from .matmul import product
 
 _CELLS: dict[str, tuple[int, Step, tuple[str, ...]]] = {
@@ -40,10 +40,10 @@ class _Layer:
     def __init__(self, node: Node, dtype: str) -> None:
         self.node = node
         self.dtype = dtype
-        self.batch_first = bool(node.int("layout", 0))
+        self.batch_first = bool(node.integer("layout", 0))
         self.gates, self.step, self.default_activations = _CELLS[node.op_type]
         self.hidden = self._hidden()
-        direction = node.string("direction", "forward")
+        direction = node.text("direction", "forward")
         if direction not in ("forward", "reverse", "bidirectional"):
             raise InvalidModelError(f"the direction '{direction}' does not exist")
         self.directions = 2 if direction == "bidirectional" else 1
@@ -74,9 +74,9 @@ class _Layer:
             hidden=self.hidden,
             reverse=self.reversed[index],
             activations=self._activations(index),
-            clip=self.node.float("clip") if self.node.has_attribute("clip") else None,
-            linear_before_reset=bool(self.node.int("linear_before_reset", 0)),
-            input_forget=bool(self.node.int("input_forget", 0)),
+            clip=self.node.number("clip") if self.node.has_attribute("clip") else None,
+            linear_before_reset=bool(self.node.integer("linear_before_reset", 0)),
+            input_forget=bool(self.node.integer("input_forget", 0)),
             dtype=self.dtype,
         )
         name = f"{self.node.op_type.lower()}_cell"
@@ -166,8 +166,8 @@ class _Layer:
 
     def _activations(self, index: int) -> Sequence[Activation]:
         count = len(self.default_activations)
-        names = self.node.strings("activations", self.default_activations * self.directions)
-        alphas, betas = self.node.floats("activation_alpha", []), self.node.floats("activation_beta", [])
+        names = self.node.texts("activations", self.default_activations * self.directions)
+        alphas, betas = self.node.numbers("activation_alpha", []), self.node.numbers("activation_beta", [])
         chosen = range(index * count, (index + 1) * count)
         try:
             return [

@@ -8,34 +8,74 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
-from ..extents import as_expression
+from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..precision import is_float, widened
-from ..tabulate import tabulate
 from ..registry import converts
+from ..tabulate import tabulate
+from ..values import Array
 from .shape import axes_of
 
 _Reduce = Callable[[Expr, list[int], bool], Expr]
 
 
-def _reduction(node: Node, compute: _Reduce) -> Expr:
-    tensor, rank = node.tensor(0), node.rank(0)
-    axes = axes_of(node)
+def _reduction(node: Node, compute: _Reduce, empty: float) -> Expr:
+    """A reduction over the node's axes; ``empty`` is the result over no elements at all."""
+    chosen, keep = _reduced_axes(node), bool(node.integer("keepdims", 1))
+
+    def guarded(x: Expr) -> Expr:
+        extents = [node.builder.shape(x)[axis] for axis in chosen]
+        if any(isinstance(extent, int) and extent == 0 for extent in extents):
+            return _full(node, x, chosen, keep, empty)
+        result = node.builder.bound(compute(x, chosen, keep))
+        possible = [extent for extent in extents if not node.extents.at_least(extent, 1)]
+        return _unless_empty(node, result, possible, empty) if possible else result
+
+    return widened(node.builder, guarded, node.tensor(0))
+
+
+def _reduced_axes(node: Node) -> list[int]:
+    axes, rank = axes_of(node), node.rank(0)
     if not axes:
-        if axes is not None and node.int("noop_with_empty_axes", 0):
-            axes = []
-        elif node.int("noop_with_empty_axes", 0):
-            axes = []
-        else:
-            axes = list(range(rank))
-    chosen = sorted({normalize_axis(axis, rank) for axis in axes})
-    keep = bool(node.int("keepdims", 1))
-    return widened(node.builder, lambda x: compute(x, chosen, keep), tensor)
+        axes = [] if node.integer("noop_with_empty_axes", 0) else list(range(rank))
+    return sorted({normalize_axis(axis, rank) for axis in axes})
+
+
+def _full(node: Node, x: Expr, axes: list[int], keep: bool, value: float) -> Expr:
+    shape = [
+        as_expression(1 if axis in axes else extent)
+        for axis, extent in enumerate(node.builder.shape(x))
+        if keep or axis not in axes
+    ]
+    dtype = node.builder.dtype(x)
+    return relax.op.full(relax.ShapeExpr(shape), node.builder.constant(_identity(value, dtype)), dtype)
+
+
+def _identity(value: float, dtype: str) -> Array:
+    """A reduction's neutral element in a type; integers have no infinity, but a largest value."""
+    if dtype == "bool":
+        return np.asarray(value > 0)
+    if is_float(dtype) or np.isfinite(value):
+        return np.asarray(value).astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.asarray(limits.max if value > 0 else limits.min, dtype)
+
+
+def _unless_empty(node: Node, result: Expr, extents: list[Extent], empty: float) -> Expr:
+    """A loop over nothing would leave its result unwritten, so that case is decided here."""
+    dtype = node.builder.dtype(result)
+    value = tirx.const(_identity(empty, dtype).item(), dtype)
+
+    def compute(x: te.Tensor) -> te.Tensor:
+        is_empty = tirx.any(*(as_expression(extent) == 0 for extent in extents))
+        return tabulate(x.shape, lambda *i: tirx.Select(is_empty, value, x(*i)), name="unless_empty")
+
+    return node.te(compute, result, name="unless_empty")
 
 
 @converts("ReduceSum")
 def reduce_sum(node: Node) -> Expr:
-    return _reduction(node, lambda x, axes, keep: _sum(x, axes, keep))
+    return _reduction(node, _sum, 0)
 
 
 def _sum(x: Expr, axes: list[int], keep: bool) -> Expr:
@@ -44,7 +84,7 @@ def _sum(x: Expr, axes: list[int], keep: bool) -> Expr:
 
 @converts("ReduceMean")
 def reduce_mean(node: Node) -> Expr:
-    return _reduction(node, lambda x, axes, keep: _mean(node, x, axes, keep))
+    return _reduction(node, lambda x, axes, keep: _mean(node, x, axes, keep), np.nan)
 
 
 def _mean(node: Node, x: Expr, axes: list[int], keep: bool) -> Expr:
@@ -54,47 +94,43 @@ def _mean(node: Node, x: Expr, axes: list[int], keep: bool) -> Expr:
     if is_float(dtype):
         return relax.op.mean(x, axes, keep)
     total = node.emit(relax.op.sum(x, axes, keep))
-    count = node.extents.product(node.builder.shape(x)[axis] for axis in axes)
+    count = as_expression(node.extents.product(node.builder.shape(x)[axis] for axis in axes)).astype(dtype)
 
     def divide(t: te.Tensor) -> te.Tensor:
-        return tabulate(
-            t.shape, lambda *i: tirx.truncdiv(t(*i), as_expression(count).astype(dtype)), name="mean"
-        )
+        return tabulate(t.shape, lambda *i: tirx.truncdiv(t(*i), count), name="mean")
 
     return node.te(divide, total, name="mean")
 
 
 @converts("ReduceProd")
 def reduce_product(node: Node) -> Expr:
-    return _reduction(node, lambda x, axes, keep: relax.op.prod(x, axes, keep) if axes else x)
+    return _reduction(node, lambda x, axes, keep: relax.op.prod(x, axes, keep) if axes else x, 1)
 
 
 @converts("ReduceMax", "ReduceMin")
 def reduce_extremum(node: Node) -> Expr:
     largest = node.op_type == "ReduceMax"
-    if node.dtype(0) == "bool":
-        narrow = node.builder.cast(node.tensor(0), "uint8")
-        reduced = _reduction_of(node, narrow, relax.op.max if largest else relax.op.min)
-        return relax.op.astype(reduced, "bool")
     op = relax.op.max if largest else relax.op.min
-    return _reduction(node, lambda x, axes, keep: op(x, axes, keep) if axes else x)
 
+    def compute(x: Expr, axes: list[int], keep: bool) -> Expr:
+        if not axes:
+            return x
+        if node.builder.dtype(x) != "bool":
+            return op(x, axes, keep)
+        narrow = node.emit(op(node.builder.cast(x, "uint8"), axes, keep))
+        return relax.op.astype(narrow, "bool")
 
-def _reduction_of(node: Node, tensor: Expr, op: _Reduce) -> Expr:
-    axes = axes_of(node) or list(range(node.rank(0)))
-    return node.emit(
-        op(tensor, sorted(normalize_axis(a, node.rank(0)) for a in axes), bool(node.int("keepdims", 1)))
-    )
+    return _reduction(node, compute, -np.inf if largest else np.inf)
 
 
 @converts("ReduceSumSquare")
 def reduce_sum_square(node: Node) -> Expr:
-    return _reduction(node, lambda x, axes, keep: _sum(node.emit(relax.op.multiply(x, x)), axes, keep))
+    return _reduction(node, lambda x, axes, keep: _sum(node.emit(relax.op.multiply(x, x)), axes, keep), 0)
 
 
 @converts("ReduceL1")
 def reduce_l1(node: Node) -> Expr:
-    return _reduction(node, lambda x, axes, keep: _sum(node.emit(relax.op.abs(x)), axes, keep))
+    return _reduction(node, lambda x, axes, keep: _sum(node.emit(relax.op.abs(x)), axes, keep), 0)
 
 
 @converts("ReduceL2")
@@ -105,12 +141,15 @@ def reduce_l2(node: Node) -> Expr:
         total = _sum(node.emit(relax.op.multiply(wide, wide)), axes, keep)
         return node.builder.cast(node.emit(relax.op.sqrt(node.builder.bound(total))), dtype)
 
-    return _reduction(node, compute)
+    return _reduction(node, compute, 0)
 
 
 @converts("ReduceLogSum")
 def reduce_log_sum(node: Node) -> Expr:
-    return _reduction(node, lambda x, axes, keep: relax.op.log(node.builder.bound(_sum(x, axes, keep))))
+    def compute(x: Expr, axes: list[int], keep: bool) -> Expr:
+        return relax.op.log(node.builder.bound(_sum(x, axes, keep)))
+
+    return _reduction(node, compute, -np.inf)
 
 
 @converts("ReduceLogSumExp")
@@ -120,16 +159,13 @@ def reduce_log_sum_exp(node: Node) -> Expr:
     def compute(x: Expr, axes: list[int], keep: bool) -> Expr:
         if not axes:
             return x
-        if any(extent == 0 for extent in node.builder.shape(x) if isinstance(extent, int)):
-            return relax.op.log(node.emit(relax.op.sum(node.emit(relax.op.exp(x)), axes, keep)))
         peak = _finite(node, node.emit(relax.op.max(x, axes, True)))
-        total = node.emit(
-            relax.op.sum(node.emit(relax.op.exp(node.emit(relax.op.subtract(x, peak)))), axes, True)
-        )
-        result = node.emit(relax.op.add(node.emit(relax.op.log(total)), peak))
+        powers = node.emit(relax.op.exp(node.emit(relax.op.subtract(x, peak))))
+        total = node.emit(relax.op.log(node.emit(relax.op.sum(powers, axes, True))))
+        result = node.emit(relax.op.add(total, peak))
         return result if keep else relax.op.squeeze(result, axes)
 
-    return _reduction(node, compute)
+    return _reduction(node, compute, -np.inf)
 
 
 def _finite(node: Node, peak: Expr) -> Expr:
@@ -143,10 +179,10 @@ def _finite(node: Node, peak: Expr) -> Expr:
 def arg_extremum(node: Node) -> Expr:
     rank = node.rank(0)
     axis = node.axis("axis", 0, rank)
-    keep = bool(node.int("keepdims", 1))
+    keep = bool(node.integer("keepdims", 1))
     tensor = node.tensor(0)
     op = relax.op.argmax if node.op_type == "ArgMax" else relax.op.argmin
-    if not node.int("select_last_index", 0):
+    if not node.integer("select_last_index", 0):
         return op(tensor, axis, keep)
     flipped = node.emit(relax.op.flip(tensor, axis))
     from_end = node.emit(op(flipped, axis, keep))
@@ -170,9 +206,9 @@ def cumulative_product(node: Node) -> Expr:
 
 def _cumulative(node: Node, op: Callable[..., Expr]) -> Expr:
     axis = normalize_axis(int(node.constant(1).reshape(-1)[0]), node.rank(0))
-    exclusive = bool(node.int("exclusive", 0))
+    exclusive = bool(node.integer("exclusive", 0))
     tensor = node.tensor(0)
-    if not node.int("reverse", 0):
+    if not node.integer("reverse", 0):
         return op(tensor, axis, exclusive=exclusive)
     flipped = node.emit(relax.op.flip(tensor, axis))
     return relax.op.flip(node.emit(op(flipped, axis, exclusive=exclusive)), axis)

@@ -38,33 +38,35 @@ class _Axis:
 
 @converts("Upsample")
 def upsample(node: Node) -> Expr:
-    scales = list(node.floats("scales")) if node.has_attribute("scales") else node.constant(1).tolist()
+    scales = list(node.numbers("scales")) if node.has_attribute("scales") else node.constant(1).tolist()
     axes = _axes_from_scales(node, range(node.rank(0)), scales)
-    return _resample(node, axes, node.string("mode", "nearest"), "asymmetric", "floor")
+    return _resample(node, axes, node.text("mode", "nearest"), "asymmetric", "floor")
 
 
 @converts("Resize")
 def resize_by_scales(node: Node) -> Expr:
     """Opset 10: only scales, always asymmetric."""
     axes = _axes_from_scales(node, range(node.rank(0)), _scale_list(node, 1))
-    return _resample(node, axes, node.string("mode", "nearest"), "asymmetric", "floor")
+    return _resample(node, axes, node.text("mode", "nearest"), "asymmetric", "floor")
 
 
 @converts("Resize", since=11)
 def resize(node: Node) -> Expr:
     rank = node.rank(0)
-    chosen = [normalize_axis(axis, rank) for axis in node.ints("axes", range(rank))]
+    chosen = [normalize_axis(axis, rank) for axis in node.integers("axes", range(rank))]
     if node.has(3) and node.shape(3) != (0,):
         axes = _axes_from_sizes(node, chosen, node.extent_list(3))
     elif node.has(2) and node.shape(2) != (0,):
         axes = _axes_from_scales(node, chosen, _scale_list(node, 2))
     else:
         raise InvalidModelError("neither scales nor sizes are given")
-    transform = node.string("coordinate_transformation_mode", "half_pixel")
+    if node.integer("antialias", 0) and node.has(3) and not node.is_shape_like(3):
+        raise node.static_required(3)  # the scale decides how many neighbours are averaged
+    transform = node.text("coordinate_transformation_mode", "half_pixel")
     if transform == "tf_crop_and_resize":
         axes = _with_region(node, axes)
-    rounding = node.string("nearest_mode", "round_prefer_floor")
-    return _resample(node, axes, node.string("mode", "nearest"), transform, rounding)
+    rounding = node.text("nearest_mode", "round_prefer_floor")
+    return _resample(node, axes, node.text("mode", "nearest"), transform, rounding)
 
 
 def _scale_list(node: Node, index: int) -> list[Any]:
@@ -86,7 +88,7 @@ def _axes_from_scales(node: Node, chosen: Sequence[int], scales: Sequence[Any]) 
 
 def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent]) -> list[_Axis]:
     shape = node.shape(0)
-    policy = node.string("keep_aspect_ratio_policy", "stretch")
+    policy = node.text("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
         return _keeping_ratio(node, chosen, sizes, policy)
     return [
@@ -98,6 +100,8 @@ def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent])
 def _keeping_ratio(node: Node, chosen: Sequence[int], sizes: Sequence[Extent], policy: str) -> list[_Axis]:
     shape = node.shape(0)
     if not all(isinstance(e, int) for e in [*sizes, *(shape[axis] for axis in chosen)]):
+        if not node.is_shape_like(3):
+            raise node.static_required(3)
         raise InvalidModelError("keep_aspect_ratio_policy needs known extents; bind them with shapes")
     ratios = [size / shape[axis] for axis, size in zip(chosen, sizes, strict=True)]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
@@ -169,7 +173,7 @@ def _nearest(node: Node, x: Expr, axes: list[_Axis], transform: str, rounding: s
 
 
 def _extrapolation(node: Node, transform: str) -> float | None:
-    return node.float("extrapolation_value", 0.0) if transform == "tf_crop_and_resize" else None
+    return node.number("extrapolation_value", 0.0) if transform == "tf_crop_and_resize" else None
 
 
 def _nearest_place(a: _Axis, index: Any, transform: str, rounding: str) -> tuple[Any, Any]:
@@ -179,10 +183,9 @@ def _nearest_place(a: _Axis, index: Any, transform: str, rounding: str) -> tuple
         factor = int(scale)
         if (transform, rounding) == ("asymmetric", "floor"):
             return tirx.floordiv(index, factor), yes
-        if transform in ("half_pixel", "pytorch_half_pixel") and not (transform[0] == "p" and a.target == 1):
-            # (i + 0.5) / s - 0.5 is nearest to floor(i / s), and never half way for an even s.
-            if rounding.startswith("round") and factor % 2 == 0:
-                return tirx.floordiv(index, factor), yes
+        # (i + 0.5) / s - 0.5 is nearest to floor(i / s), and never half way.
+        if transform == "half_pixel" and rounding.startswith("round"):
+            return tirx.floordiv(index, factor), yes
     position = _coordinate(a, index, transform)
     rounded = _ROUNDINGS[rounding](position).astype("int64")
     last = as_expression(a.source) - 1
@@ -219,7 +222,9 @@ def _coordinate(a: _Axis, index: Any, transform: str) -> Any:
     if transform == "pytorch_half_pixel":
         return tirx.Select(target > one, (i + half) / scale - half, _f(0))
     if transform == "align_corners":
-        return tirx.Select(target > one, i * (source - one) / tirx.max(target - one, one), _f(0))
+        # The specification's resized length is the scaled one, before it is rounded down.
+        length = scale * source
+        return tirx.Select(target > one, i * (source - one) / (length - one), _f(0))
     if transform == "half_pixel_symmetric":
         adjustment = target / (scale * source)
         return source / _f(2) * (one - adjustment) + (i + half) / scale - half
@@ -275,9 +280,11 @@ class _Taps:
         self._axis = a
         self._cubic = mode == "cubic"
         self._transform = transform
-        self._a = node.float("cubic_coeff_a", -0.75)
-        self._exclude_outside = bool(node.int("exclude_outside", 0))
-        self._antialias = bool(node.int("antialias", 0)) and isinstance(a.scale, int | float) and a.scale < 1
+        self._a = node.number("cubic_coeff_a", -0.75)
+        self._exclude_outside = bool(node.integer("exclude_outside", 0))
+        self._antialias = (
+            bool(node.integer("antialias", 0)) and isinstance(a.scale, int | float) and a.scale < 1
+        )
 
     def combine(self, index: Any, read: Any, dtype: str) -> Expr:
         """The interpolated value at an output index."""
@@ -289,7 +296,7 @@ class _Taps:
         places = [base.astype("int64") + offset for offset in offsets]
         last = as_expression(self._axis.source) - 1
         zero = tirx.IntImm("int64", 0)
-        if self._exclude_outside or self._antialias:
+        if self._exclude_outside:
             inside = [tirx.all(place >= zero, place <= last) for place in places]
             weights = [tirx.Select(i, w, _f(0)) for i, w in zip(inside, weights, strict=True)]
         total = sum(weights[1:], weights[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
@@ -20,7 +18,7 @@ from ..values import SymbolicArray, Value, freeze, object_array, symbolic
 def shape_of(node: Node) -> Value:
     shape = node.shape(0)
     rank = len(shape)
-    start, end = node.int("start", 0), node.int("end", rank)
+    start, end = node.integer("start", 0), node.integer("end", rank)
     start, end = (min(max(place + rank if place < 0 else place, 0), rank) for place in (start, end))
     return symbolic(shape[start:end])
 
@@ -35,8 +33,10 @@ def reshape(node: Node) -> Expr:
     source = node.shape(0)
     if node.has(1) and not node.is_shape_like(1):
         return _reshape_to_data(node, source)
-    target: list[Extent] = list(node.ints("shape")) if node.has_attribute("shape") else node.extent_list(1)
-    if not node.int("allowzero", 0):
+    target: list[Extent] = (
+        list(node.integers("shape")) if node.has_attribute("shape") else node.extent_list(1)
+    )
+    if not node.integer("allowzero", 0):
         target = [
             source[axis] if extent == 0 and _known(extent) else extent for axis, extent in enumerate(target)
         ]
@@ -52,7 +52,7 @@ def _reshape_to_data(node: Node, source: tuple[Extent, ...]) -> Expr:
     rank = node.shape(1)[0]
     if not isinstance(rank, int):
         raise node.static_required(1)
-    copies_zero = not node.int("allowzero", 0)
+    copies_zero = not node.integer("allowzero", 0)
     total = as_expression(node.extents.product(source))
 
     def resolve(wanted: te.Tensor) -> te.Tensor:
@@ -132,7 +132,7 @@ def _assume_count(node: Node, tensor: Expr, source: tuple[Extent, ...], target: 
 @converts("Flatten")
 def flatten(node: Node) -> Expr:
     shape = node.shape(0)
-    axis = node.int("axis", 1)
+    axis = node.integer("axis", 1)
     axis = axis + len(shape) if axis < 0 else axis
     return node.builder.reshape(
         node.tensor(0), (node.extents.product(shape[:axis]), node.extents.product(shape[axis:]))
@@ -142,7 +142,7 @@ def flatten(node: Node) -> Expr:
 def axes_of(node: Node, index: int = 1) -> list[int] | None:
     """Axes from the attribute (older opsets) or from an input; None if absent."""
     if node.has_attribute("axes"):
-        return list(node.ints("axes"))
+        return list(node.integers("axes"))
     return [int(axis) for axis in node.constant(index).reshape(-1)] if node.has(index) else None
 
 
@@ -176,7 +176,7 @@ def unsqueeze(node: Node) -> Expr:
 @converts("Transpose")
 def transpose(node: Node) -> Expr:
     rank = node.rank(0)
-    perm = node.optional_ints("perm") or tuple(reversed(range(rank)))
+    perm = node.optional_integers("perm") or tuple(reversed(range(rank)))
     value = node.value(0)
     if isinstance(value, np.ndarray):
         return node.builder.constant(np.ascontiguousarray(np.transpose(value, perm)))
@@ -187,7 +187,7 @@ def transpose(node: Node) -> Expr:
 def concat(node: Node) -> Expr:
     tensors = node.tensors()
     shapes = [list(node.builder.shape(tensor)) for tensor in tensors]
-    axis = normalize_axis(node.int("axis", 1), len(shapes[0]))
+    axis = normalize_axis(node.integer("axis", 1), len(shapes[0]))
     if len({len(shape) for shape in shapes}) > 1:
         raise InvalidModelError("the inputs differ in rank")
     for other in range(len(shapes[0])):
@@ -225,7 +225,8 @@ def tile(node: Node) -> Expr:
     target = [node.extents.simplify(r * e) for r, e in zip(repeats, shape, strict=True)]
 
     def compute(x: te.Tensor) -> te.Tensor:
-        return tabulate(target,
+        return tabulate(
+            target,
             lambda *i: x(
                 *(p if r == 1 and _known(r) else p % e for p, e, r in zip(i, x.shape, repeats, strict=True))
             ),
@@ -257,10 +258,10 @@ def split(node: Node) -> list[Expr]:
 
 def _split_sizes(node: Node, extent: Extent) -> list[Extent]:
     if node.has_attribute("split"):
-        return list(node.ints("split"))
+        return list(node.integers("split"))
     if node.has(1):
         return node.extent_list(1)
-    count = node.int("num_outputs", len(node.outputs))
+    count = node.integer("num_outputs", len(node.outputs))
     size = node.extents.ceil_divide(extent, count)
     if node.extents.equal(node.extents.simplify(size * count), extent) or node.opset < 18:
         return [node.extents.floor_divide(extent, count)] * count
@@ -272,8 +273,7 @@ def _part(node: Node, tensor: Expr, axis: int, start: Extent, size: Extent) -> E
     shape[axis] = size
 
     def compute(x: te.Tensor) -> te.Tensor:
-        return tabulate(shape, lambda *i: x(*i[:axis], i[axis] + start, *i[axis + 1 :]), name="split_part"
-        )
+        return tabulate(shape, lambda *i: x(*i[:axis], i[axis] + start, *i[axis + 1 :]), name="split_part")
 
     return node.te(compute, tensor, name="split_part")
 
@@ -281,9 +281,9 @@ def _part(node: Node, tensor: Expr, axis: int, start: Extent, size: Extent) -> E
 @converts("DepthToSpace")
 def depth_to_space(node: Node) -> Expr:
     batch, channels, height, width = node.shape(0)
-    block = node.int("blocksize")
+    block = node.integer("blocksize")
     depth = node.extents.floor_divide(channels, block * block)
-    column_first = node.string("mode", "DCR") == "DCR"
+    column_first = node.text("mode", "DCR") == "DCR"
     split_shape = (
         (batch, block, block, depth, height, width)
         if column_first
@@ -298,10 +298,10 @@ def depth_to_space(node: Node) -> Expr:
 @converts("SpaceToDepth")
 def space_to_depth(node: Node) -> Expr:
     batch, channels, height, width = node.shape(0)
-    block = node.int("blocksize")
+    block = node.integer("blocksize")
     rows, columns = node.extents.floor_divide(height, block), node.extents.floor_divide(width, block)
     blocks = node.builder.reshape(node.tensor(0), (batch, channels, rows, block, columns, block))
-    column_first = node.string("mode", "DCR") == "DCR"
+    column_first = node.text("mode", "DCR") == "DCR"
     order = [0, 3, 5, 1, 2, 4] if column_first else [0, 1, 3, 5, 2, 4]
     moved = node.emit(relax.op.permute_dims(blocks, order))
     return node.builder.reshape(moved, (batch, channels * block * block, rows, columns))
