@@ -15,16 +15,18 @@ from benchmarks.onnxruntime_peer import OnnxRuntimeModel
 if TYPE_CHECKING:
     from relaxc import Executable
 
+RTOL, ATOL = 1e-3, 1e-4
+
 Comparison = Callable[..., None]
 
 
-def _assert_same(ours: Feed, theirs: Feed, rtol: float, atol: float) -> None:
+def _assert_same(ours: Feed, theirs: Feed) -> None:
     assert list(ours) == list(theirs)
     for name, expected in theirs.items():
         assert ours[name].dtype == expected.dtype, name
         assert ours[name].shape == expected.shape, name
         assert np.isfinite(expected).all(), f"{name}: the reference itself is not finite"
-        np.testing.assert_allclose(ours[name], expected, rtol=rtol, atol=atol, err_msg=name)
+        np.testing.assert_allclose(ours[name], expected, rtol=RTOL, atol=ATOL, err_msg=name)
 
 
 @pytest.fixture
@@ -43,7 +45,6 @@ def agrees_with_onnxruntime(record_property: Callable[[str, object], None]) -> C
         *,
         state: dict[str, str] | None = None,
         first_state: Feed | None = None,
-        tolerances: tuple[float, float] = (1e-3, 1e-4),
     ) -> None:
         reference = OnnxRuntimeModel(model)
         our_state = their_state = first_state or {}
@@ -52,7 +53,7 @@ def agrees_with_onnxruntime(record_property: Callable[[str, object], None]) -> C
             theirs = reference.run({**feed, **their_state})
             our_feed = {**feed, **our_state}
             ours = executable.run({key: value for key, value in our_feed.items() if key in taken})
-            _assert_same(ours, theirs, *tolerances)
+            _assert_same(ours, theirs)
             our_state = {target: ours[source] for source, target in (state or {}).items()}
             their_state = {target: theirs[source] for source, target in (state or {}).items()}
         record_property("model checked against ONNX Runtime", name)
