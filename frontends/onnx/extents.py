@@ -119,6 +119,10 @@ class Extents:
             return a // b
         return self.simplify(tirx.floordiv(_expr(a), _expr(b)))
 
+    def remainder(self, a: Extent, b: int) -> Extent:
+        """a modulo a positive b, never negative."""
+        return a % b if isinstance(a, int) else self.simplify(tirx.floormod(a, _int64(b)))
+
     def ceil_divide(self, a: Extent, b: Extent) -> Extent:
         """Division of ``a`` by a positive ``b`` that rounds up."""
         return self.floor_divide(a + b - 1, b)

@@ -135,8 +135,9 @@ def explicit_pads(
     after: list[Extent] = []
     for extent, size, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
         reach = (size - 1) * dilation + 1
-        covered = (node.extents.ceil_divide(extent, stride) - 1) * stride + reach
-        total = node.extents.maximum(node.extents.simplify(covered - extent), 0)
+        # What the last window lacks: nothing where the stride divides the extent.
+        lacking = node.extents.remainder(-1 * extent, stride)
+        total = node.extents.maximum(node.extents.simplify(reach - stride + lacking), 0)
         small = node.extents.floor_divide(total, 2)
         large = node.extents.simplify(total - small)
         before.append(small if mode == "SAME_UPPER" else large)

@@ -310,7 +310,12 @@ def cast_to(node: Node, target: str) -> Expr:
     """The first input in another type; booleans are "not zero", as ONNX wants."""
     source, tensor = node.dtype(0), node.tensor(0)
     if target == "bool" and source != "bool":
-        return map_elements(node, lambda x: x != tirx.const(0, source), tensor, name="cast_to_bool")
+        zero = tirx.const(0, source)
+
+        def differs(x: Any) -> Expr:
+            return tirx.any(x != zero, tirx.isnan(x)) if is_float(source) else x != zero
+
+        return map_elements(node, differs, tensor, name="cast_to_bool")
     return node.builder.cast(tensor, target)
 
 

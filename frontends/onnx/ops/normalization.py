@@ -32,6 +32,10 @@ def batch_normalization(node: Node) -> Value | list[Value]:
         factor = scale / np.sqrt(variance + node.number("epsilon", 1e-5))
         offset = bias - mean * factor
         dtype = node.dtype(0)
+        extents = list(node.builder.shape(x))
+        channel = min(1, rank - 1)
+        extents[channel] = node.builder.unify(factor.size, extents[channel])
+        x = node.builder.cast_shape(x, extents)
         scaled = node.emit(relax.op.multiply(x, node.builder.constant(factor.astype(dtype).reshape(shape))))
         return relax.op.add(scaled, node.builder.constant(offset.astype(dtype).reshape(shape)))
     channels = node.shape(0)[1] if rank > 1 else node.shape(0)[0]
