@@ -14,7 +14,7 @@ from typing import TypeAlias
 import tvm
 from tvm import tirx
 from tvm.ir import Expr, Var
-from tvm.sym import Analyzer
+from tvm.sym import Analyzer, ProofStrength
 
 Extent: TypeAlias = int | Expr
 """A dimension or an element of a shape: an int where it is known, else an int64 expression."""
@@ -23,6 +23,8 @@ _Monomial = tuple[str, ...]
 _Polynomial = dict[_Monomial, int]
 
 _LARGEST = (1 << 31) - 1
+_PROOF_STEPS = 20_000
+"""What one proof may cost, in the solver's own unit, so that results do not depend on the machine's speed."""
 
 
 class Extents:
@@ -34,6 +36,7 @@ class Extents:
     def __init__(self) -> None:
         self.variables: dict[str, Var] = {}
         self._analyzer = Analyzer()
+        self._analyzer.set_z3_rlimit(_PROOF_STEPS)
         self._atoms: dict[str, Expr] = {}
         self._atom_keys: dict[str, str] = {}
 
@@ -97,7 +100,9 @@ class Extents:
         """Whether ``value >= bound`` certainly holds."""
         if isinstance(value, int):
             return value >= bound
-        return bool(self._analyzer.const_int_bound(value).min_value >= bound)
+        if self._analyzer.const_int_bound(value).min_value >= bound:
+            return True
+        return bool(self._analyzer.can_prove(value >= _int64(bound), ProofStrength.SYMBOLIC_BOUND))
 
     def minimum(self, a: Extent, b: Extent) -> Extent:
         """min(a, b), resolved where that is certain."""

@@ -101,8 +101,13 @@ class GraphBuilder:
             and all(self.extents.equal(a, b) for a, b in zip(self.shape(tensor), shape, strict=True))
         ):
             return tensor
-        target = relax.TensorType([as_expression(e) for e in shape], self.dtype(tensor))
-        return self.block_builder.match_cast(self.bound(tensor), target)
+        dtype = self.dtype(tensor)
+        target = relax.TensorType([as_expression(e) for e in shape], dtype)
+        # By way of an unknown shape: TVM's CanonicalizeBindings drops a cast between two known ones.
+        forgotten = self.block_builder.match_cast(
+            self.bound(tensor), relax.TensorType(dtype=dtype, ndim=len(shape))
+        )
+        return self.block_builder.match_cast(forgotten, target)
 
     def require(self, condition: Expr) -> None:
         """States a condition on symbolic dimensions, checked at run time."""

@@ -11,9 +11,10 @@ import onnxruntime
 import pytest
 import tvm
 from onnx.reference import ReferenceEvaluator
+from tvm import relax
+
 from relaxc.frontends.imported_model import ImportedModel
 from relaxc.frontends.onnx import import_onnx
-from tvm import relax
 
 Arrays = Mapping[str, np.ndarray]
 TARGET = {"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 2}

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table has a row a case
 """One row a case: an operator, its attributes and its inputs, against onnx's reference implementation.
 
 Every input's extents but 1 are symbolic (named by their value, so that equal ones are the same), which proves
@@ -193,7 +194,9 @@ LAYERS: list[Case] = [
 
 def name_of(case: Case) -> str:
     operator, inputs, attributes = case
-    shapes = ",".join("-" if i is None else str(list(i.value.shape if isinstance(i, K) else i.shape)) for i in inputs)
+    shapes = ",".join(
+        "-" if i is None else str(list(i.value.shape if isinstance(i, K) else i.shape)) for i in inputs
+    )
     return f"{operator}({shapes})" + "".join(f",{key}={value}" for key, value in attributes.items())
 
 
@@ -214,5 +217,11 @@ def test_operator_agrees_with_the_reference(case: Case, graph: Callable[..., Any
 
 def _declared(operator: str, value: np.ndarray) -> list[int | str]:
     """Symbolic extents, but where they decide a rank: the length of a vector of extents or positions."""
-    decides_a_rank = value.dtype == np.int64 and operator in {"Reshape", "Expand", "Tile", "Slice", "ConstantOfShape"}
+    decides_a_rank = value.dtype == np.int64 and operator in {
+        "Reshape",
+        "Expand",
+        "Tile",
+        "Slice",
+        "ConstantOfShape",
+    }
     return list(value.shape) if decides_a_rank else [e if e == 1 else f"n{e}" for e in value.shape]
