@@ -255,11 +255,31 @@ def _concat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     return assigner.emit(relax.op.concat([part.expr for part in blocked], axis=1), sum(channels))
 
 
-_UNARY = (
-    "abs ceil clip cos erf exp floor negative round sigmoid sign sin sqrt square tanh "
-    "nn.gelu nn.gelu_tanh nn.leakyrelu nn.relu nn.silu nn.softplus nn.selu"
-).split()
-_BINARY = "add subtract multiply divide maximum minimum power".split()
+_UNARY = [
+    "abs",
+    "ceil",
+    "clip",
+    "cos",
+    "erf",
+    "exp",
+    "floor",
+    "negative",
+    "round",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sqrt",
+    "square",
+    "tanh",
+    "nn.gelu",
+    "nn.gelu_tanh",
+    "nn.leakyrelu",
+    "nn.relu",
+    "nn.silu",
+    "nn.softplus",
+    "nn.selu",
+]
+_BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
 _WINDOW = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 _POOLS: dict[str, tuple[Callable[..., relax.Expr], Sequence[str]]] = {
     "relax.nn.max_pool2d": (relax.op.nn.max_pool2d, _WINDOW),

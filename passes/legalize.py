@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import tvm
-from tvm import ir, relax, te, tirx
+from tvm import ir, relax, te
 
 from .compute import rows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 from .assign_layouts import assign_layouts
 from .fold_channel_scale import fold_channel_scale
@@ -68,5 +68,19 @@ def lower_to_virtual_machine() -> tvm.transform.Pass:
             transform.ComputePrimValue(),
             transform.VMShapeLower(),
             transform.AttachGlobalSymbol(),
+            forbid_aliasing(),
         ]
     )
+
+
+def forbid_aliasing() -> tvm.transform.Pass:
+    """Marks every kernel's buffers as distinct.
+
+    TVM's own shape functions lack the mark, and one function without it makes the code generator forget the
+    marks of all the others: accumulators then go through memory in each step.
+    """
+
+    def mark(function: tirx.PrimFunc, _mod: tvm.IRModule, _context: object) -> tirx.PrimFunc:
+        return function.with_attr("tirx.noalias", True)
+
+    return tirx.transform.prim_func_pass(mark, opt_level=0, name="ForbidAliasing")

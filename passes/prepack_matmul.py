@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
 import tvm
-from tvm import ir, relax
+from tvm import ir, relax, tirx
 
 from .compute import layout
 from .compute.matmul import matmul_packed
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
+
+ROWS_THAT_FILL_TILES = 24
 
 
 def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
@@ -24,4 +28,22 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | N
     if weight is None or weight.ndim != 2 or shape is None or len(shape) < 2:
         return None
     packed = constant(layout.pack_matmul_weight(weight, block))
-    return rewriter.builder_.call_te(matmul_packed, data, packed, weight.shape[1])
+    columns = weight.shape[1]
+    rows = _rows_worth_merging(shape)
+    if rows is None:
+        return rewriter.builder_.call_te(matmul_packed, data, packed, columns)
+    flat = rewriter.builder_.emit(relax.op.reshape(data, (rows, weight.shape[0])))
+    product = rewriter.builder_.emit(rewriter.builder_.call_te(matmul_packed, flat, packed, columns))
+    return relax.op.reshape(product, (*list(shape)[:-1], columns))
+
+
+def _rows_worth_merging(shape: Sequence[tirx.Expr]) -> int | None:
+    """The number of rows of [..., M, K] if the axes before K should become one; None if they should not.
+
+    Few rows do not fill a tile. Merging costs nothing by itself, but what follows is then not fused.
+    """
+    leading = list(shape)[:-1]
+    if not all(isinstance(extent, tirx.IntImm) for extent in leading):
+        return None
+    extents = [int(extent) for extent in leading]
+    return math.prod(extents) if extents[-1] < ROWS_THAT_FILL_TILES < math.prod(extents) else None

@@ -88,7 +88,9 @@ def layer_norm_rows(x: te.Tensor, gamma: te.Tensor, beta: te.Tensor, epsilon: fl
     count = tirx.Cast(x.dtype, extent)
     total = reduce_rows(rows, extent, lambda row, k: x(*row, k), SUM, "row_sum")
     centred = te.compute(x.shape, lambda *i: x(*i) - total(*i[:-1]) / count, name="centred")
-    squares = reduce_rows(rows, extent, lambda row, k: centred(*row, k) * centred(*row, k), SUM, "row_squares")
+    squares = reduce_rows(
+        rows, extent, lambda row, k: centred(*row, k) * centred(*row, k), SUM, "row_squares"
+    )
     scale = te.compute(
         rows, lambda *i: tirx.rsqrt(squares(*i) / count + tirx.const(epsilon, x.dtype)), name="row_scale"
     )

@@ -18,7 +18,13 @@ _LOG2_E = 1.4426950408889634
 # ln 2 in two parts: multiples of the first, up to 2^8, are exact in float32.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP_RANGE = (-104.0, 89.0)  # beyond it, exp is 0 or infinite in float32
-_EXP = (0.5000000013543263, 0.16666576643547149, 0.041666464167312844, 0.008363235384628407, 0.0013933733216359295)
+_EXP = (
+    0.5000000013543263,
+    0.16666576643547149,
+    0.041666464167312844,
+    0.008363235384628407,
+    0.0013933733216359295,
+)
 _TANH = (
     -0.33333329099617115,
     0.13332782263995507,
@@ -51,7 +57,9 @@ _ERF_ONE = 4.0  # from here on erf is 1 in float32
 def exp(x: tirx.Expr) -> tirx.Expr:
     """e^x: the power of two in the exponent, the rest by a polynomial; NaN, infinities and denormals kept."""
     low, high = _EXP_RANGE
-    return _let(tirx.max(tirx.min(x, _like(high, x)), _like(low, x)), lambda bounded: _keep_nan(x, _exp(bounded)))
+    return _let(
+        tirx.max(tirx.min(x, _like(high, x)), _like(low, x)), lambda bounded: _keep_nan(x, _exp(bounded))
+    )
 
 
 def _exp(x: tirx.Expr) -> tirx.Expr:

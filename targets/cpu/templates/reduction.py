@@ -72,7 +72,9 @@ def _row_axes(sch: Schedule) -> int:
         if not is_spatial(sch, block) and not _reduces_innermost(sch, block):
             return 0
         nests.append([str(var.dom.extent) for var in spatial])
-    reducing = [nest for nest, block in zip(nests, root_blocks(sch), strict=True) if not is_spatial(sch, block)]
+    reducing = [
+        nest for nest, block in zip(nests, root_blocks(sch), strict=True) if not is_spatial(sch, block)
+    ]
     rows = min(len(nest) for nest in reducing)
     while rows and any(nest[:rows] != nests[-1][:rows] for nest in nests):
         rows -= 1

@@ -13,7 +13,15 @@ STAGING_STEPS = 64
 """Reduction steps from which copying a finished tile through the first-level cache costs next to nothing."""
 
 
-def place_tile(sch: Schedule, anchor: SBlockRV, epilogue: SBlockRV, at: LoopRV, *, staged: bool) -> None:
+def place_tile(
+    sch: Schedule,
+    anchor: SBlockRV,
+    epilogue: SBlockRV,
+    at: LoopRV,
+    *,
+    staged: bool,
+    whole_vectors: bool = True,
+) -> None:
     """Computes the tile of ``anchor`` that ``epilogue`` needs in one iteration of ``at``.
 
     Args:
@@ -22,13 +30,17 @@ def place_tile(sch: Schedule, anchor: SBlockRV, epilogue: SBlockRV, at: LoopRV, 
         epilogue: the block that consumes the tile.
         at: a loop around the epilogue.
         staged: whether the finished tile goes through a small buffer. Then the epilogue may stay a loop,
-            with guards on the overrun, and its code stays small; otherwise it is unrolled and reads registers.
+            with guards on the overrun, and its code stays small; else it is unrolled and reads registers.
+        whole_vectors: whether the epilogue writes no partial vector. If it does, its lanes stay a loop,
+            which LLVM turns into masked vectors.
     """
     *tile_loops, lane = _loops_below(sch, epilogue, at)
-    sch.vectorize(lane)
+    if whole_vectors:
+        sch.vectorize(lane)
     if staged:
+        # The copy stays in another storage scope: TVM would merge the two buffers of one scope, and a merged
+        # one, which the epilogue indexes by loops, cannot live in registers.
         copy = sch.cache_write(anchor, 0, "local")
-        sch.set_scope(copy, 0, "local")
         sch.compute_at(copy, at, preserve_unit_loops=True)
         *copy_loops, copy_lane = _loops_below(sch, copy, at)
         sch.vectorize(copy_lane)
