@@ -17,8 +17,9 @@ from . import ops  # noqa: F401 - registers the converters
 from .branch_choices import Choices, first_success
 from .constant_folding import constant_tensor, fold
 from .extents import Extents
+from .function_bodies import body_of, has_body
 from .graph_builder import GraphBuilder
-from .load import LoadedModel, load_model
+from .load import LoadedModel, load_model, opset_versions
 from .node import Node, describe
 from .registry import find
 from .scope import Scope
@@ -70,7 +71,7 @@ def _import(
     extents = Extents()
     builder = GraphBuilder(extents)
     inputs = bind_inputs(loaded.proto.graph, extents, shapes, static_inputs)
-    walk = _Walk(loaded, builder, choices)
+    walk = _Walk(loaded.opsets, builder, choices)
     with builder.block_builder.function("main", inputs.parameters):
         outputs = walk.main(inputs)
         builder.block_builder.emit_func_output(relax.Tuple(outputs))
@@ -87,8 +88,8 @@ def _import(
 class _Walk:
     """Converts graphs node by node, in scopes that see the values around them."""
 
-    def __init__(self, loaded: LoadedModel, builder: GraphBuilder, choices: Choices) -> None:
-        self._opsets = loaded.opsets
+    def __init__(self, opsets: Mapping[str, int], builder: GraphBuilder, choices: Choices) -> None:
+        self._opsets = dict(opsets)
         self._builder = builder
         self._choices = choices
 
@@ -142,10 +143,26 @@ class _Walk:
             return known
         converter = find(node.domain, node.op_type, node.opset)
         if converter is None:
-            raise UnsupportedOperatorError(f"{node.label} is not supported in opset {node.opset}")
+            return self._by_its_body(node)
         result = converter(node)
         results = list(result) if isinstance(result, list | tuple) else [result]
         return [self._bound(value, name) for value, name in zip(results, node.outputs, strict=False)]
+
+    def _by_its_body(self, node: Node) -> list[Value]:
+        """Converts an operator by the graph of simpler ones that the specification defines it by."""
+        body = body_of(node.proto, node.opset, node.inputs)
+        if body is None:
+            raise UnsupportedOperatorError(f"{node.label} is not supported in opset {node.opset}")
+        opsets = {**self._opsets, **opset_versions(body.opset_import)}
+        graph = onnx.GraphProto(node=body.node)
+        scope = Scope(graph, None)
+        for position, name in enumerate(body.input):
+            scope.bind(name, node.value(position))
+        inner = _Walk(opsets, self._builder, self._choices)
+        for proto in graph.node:
+            inner._convert(proto, scope)
+        wanted = [bool(name) for name in node.outputs]
+        return [scope.value(name) if used else None for name, used in zip(body.output, wanted, strict=False)]
 
     def _bound(self, value: Value, name: str) -> Value:
         return self._builder.bound(value, name) if isinstance(value, Expr) else value
@@ -163,7 +180,8 @@ def refuse_unsupported(loaded: LoadedModel) -> None:
     missing: dict[str, list[str]] = {}
     for proto in _all_nodes(loaded.proto.graph):
         opset = loaded.opsets.get(proto.domain, 1)
-        if find(proto.domain, proto.op_type, opset) is None:
+        known = find(proto.domain, proto.op_type, opset) is not None
+        if not known and not has_body(proto.domain, proto.op_type, opset):
             operator = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
             name = proto.name or (proto.output[0] if proto.output else "unnamed")
             missing.setdefault(f"{operator} (opset {opset})", []).append(name)

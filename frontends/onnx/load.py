@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +83,13 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     return proto
 
 
+def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    """Domain -> version; the standard domain is ""."""
+    return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in imports}
+
+
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
-    opsets: dict[str, int] = {}
-    for entry in proto.opset_import:
-        opsets["" if entry.domain == "ai.onnx" else entry.domain] = entry.version
+    opsets = opset_versions(proto.opset_import)
     newest = onnx.defs.onnx_opset_version()
     version = opsets.setdefault("", 1 if not opsets else newest)
     if not MIN_OPSET <= version <= newest:

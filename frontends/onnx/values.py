@@ -87,6 +87,11 @@ def dtype_name(element_type: int) -> str:
     return _DTYPE_NAMES[element_type]
 
 
+def onnx_type(name: str) -> int:
+    """The inverse of ``dtype_name``."""
+    return next(element for element, known in _DTYPE_NAMES.items() if known == name)
+
+
 _T = onnx.TensorProto
 _DTYPE_NAMES: dict[int, str] = {
     _T.FLOAT: "float32",

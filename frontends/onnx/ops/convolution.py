@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from tvm import relax
-from tvm.ir import Expr
+from tvm.ir import Constant, Expr
 
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent
+from ..graph_builder import GraphBuilder
 from ..node import Node
 from ..precision import widened
 from ..registry import converts
@@ -76,11 +77,7 @@ def convolve(
             op(x, weight, strides=list(strides), padding=list(pads), dilation=list(dilations), groups=group)
         )
     plane = builder.emit(relax.op.expand_dims(x, 2))
-    filters = (
-        builder.emit(relax.op.expand_dims(weight, 2))
-        if not _is_constant(node, 1)
-        else _flat_filter(node, weight)
-    )
+    filters = _flat_filters(builder, weight)
     result = builder.emit(
         relax.op.nn.conv2d(
             plane,
@@ -94,14 +91,12 @@ def convolve(
     return builder.emit(relax.op.squeeze(result, [2]))
 
 
-def _is_constant(node: Node, index: int) -> bool:
-    return isinstance(node.value(index), np.ndarray)
-
-
-def _flat_filter(node: Node, weight: Expr) -> Expr:
-    value = node.constant(1)
-    filters = value.reshape(*value.shape[:2], 1, value.shape[2])
-    return node.builder.constant(filters.astype(node.builder.dtype(weight)))
+def _flat_filters(builder: GraphBuilder, weight: Expr) -> Expr:
+    """Filters with a height of 1; a constant stays one."""
+    if isinstance(weight, Constant):
+        array = weight.value.numpy()
+        return builder.constant(array.reshape(*array.shape[:2], 1, *array.shape[2:]))
+    return builder.emit(relax.op.expand_dims(weight, 2))
 
 
 def with_bias(node: Node, result: Expr, index: int = 2) -> Expr:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ..extents import Extent, as_expression
 from ..node import Node
-from ..precision import widened
+from ..precision import is_float, widened
 from ..registry import converts
 from ..tabulate import tabulate
 from .convolution import explicit_pads
@@ -163,7 +164,7 @@ def _is_plain(node: Node, window: _Window) -> bool:
 
 def _maxima(window: _Window, x: te.Tensor) -> te.Tensor:
     taps = window.taps()
-    lowest = tirx.min_value(x.dtype)
+    lowest = tirx.const(-np.inf, x.dtype) if is_float(str(x.dtype)) else tirx.min_value(x.dtype)
 
     def element(*index: Any) -> Expr:
         places = window.places(index, taps)

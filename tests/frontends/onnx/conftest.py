@@ -47,14 +47,14 @@ Reference = Callable[[onnx.ModelProto, Arrays], list[np.ndarray]]
 REFERENCES: Mapping[str, Reference] = {"onnx": reference_results, "onnxruntime": runtime_results}
 
 
-def assert_same(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], **tolerance: float) -> None:
+def assert_same(
+    actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], rtol: float = 1e-4, atol: float = 1e-5
+) -> None:
     assert len(actual) == len(expected)
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.shape == theirs.shape
         assert mine.dtype == theirs.dtype
-        np.testing.assert_allclose(
-            mine.astype(np.float64), theirs.astype(np.float64), **{"rtol": 1e-4, "atol": 1e-5, **tolerance}
-        )
+        np.testing.assert_allclose(mine.astype(np.float64), theirs.astype(np.float64), rtol, atol)
 
 
 @pytest.fixture

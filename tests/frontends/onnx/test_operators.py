@@ -39,7 +39,7 @@ def ints(*shape: int, dtype: Any = np.int32) -> np.ndarray:
 class K:
     """A constant input."""
 
-    value: np.ndarray
+    value: np.ndarray | np.generic
 
 
 NAN, INF = np.nan, np.inf
@@ -215,7 +215,7 @@ def test_operator_agrees_with_the_reference(case: Case, graph: Callable[..., Any
     check(model, feeds, reference="onnxruntime" if operator in JUDGED_BY_RUNTIME else "onnx")
 
 
-def _declared(operator: str, value: np.ndarray) -> list[int | str]:
+def _declared(operator: str, value: np.ndarray | np.generic) -> list[int | str]:
     """Symbolic extents, but where they decide a rank: the length of a vector of extents or positions."""
     decides_a_rank = value.dtype == np.int64 and operator in {
         "Reshape",
