@@ -13,7 +13,7 @@ from tvm.ir import Expr
 
 from ...runtime.errors import InvalidModelError, RelaxcError, StaticInputRequired, UnsupportedOperatorError
 from ..imported_model import ImportedModel
-from . import ops  # noqa: F401 - registers the converters
+from . import ops, shape_numbers, shape_structure  # noqa: F401 - they register what they define
 from .branch_choices import Choices, first_success
 from .constant_folding import constant_tensor, fold
 from .extents import Extents
@@ -23,7 +23,7 @@ from .load import LoadedModel, load_model, opset_versions
 from .node import Node, describe
 from .registry import find
 from .scope import Scope
-from .shape_arithmetic import evaluate
+from .shape_evaluators import evaluate
 from .signature import GraphInputs, bind_inputs, output_spec
 from .values import Value
 

@@ -13,7 +13,7 @@ from ..constant_folding import constant_tensor
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..registry import converts
-from ..shape_arithmetic import whole_number
+from ..shape_numbers import whole_number
 from ..tabulate import tabulate
 from ..values import Array, SymbolicArray, Value, dtype_name
 

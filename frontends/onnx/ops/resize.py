@@ -14,7 +14,7 @@ from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..registry import converts
-from ..shape_arithmetic import scaled_extent
+from ..shape_numbers import scaled_extent
 from ..tabulate import tabulate
 from ..values import SymbolicArray
 

@@ -1,8 +1,4 @@
-"""Evaluation of operators on shapes and on what models compute from them.
-
-Every function takes a node whose inputs are constants or symbolic arrays and gives its outputs as such,
-or None where the operator has to run on data.
-"""
+"""Operators that compute with the elements of symbolic arrays."""
 
 from __future__ import annotations
 
@@ -17,188 +13,8 @@ from tvm.ir import Expr
 
 from .extents import Extent, Extents
 from .node import Node, normalize_axis
-from .values import SymbolicArray, Value, dtype_name, freeze, is_constant, is_shape_like, object_array
-
-Elements = np.ndarray[Any, np.dtype[np.object_]]
-_MAX_ELEMENTS = 4096
-
-_evaluators: dict[str, Callable[[Node], Value | list[Value]]] = {}
-
-
-def evaluate(node: Node) -> list[Value] | None:
-    """The node's outputs, if it is arithmetic on shapes and nothing else."""
-    if node.domain not in ("", "ai.onnx"):
-        return None
-    if all(is_constant(value) for value in node.inputs) and node.op_type != "ConstantOfShape":
-        return None
-    if node.op_type not in _evaluators or not all(is_shape_like(value) for value in node.inputs):
-        return None
-    result = _evaluators[node.op_type](node)
-    if result is None:
-        return None
-    results = result if isinstance(result, list) else [result]
-    return [freeze(r) if isinstance(r, SymbolicArray) else r for r in results]
-
-
-def _evaluates(*op_types: str) -> Callable[[Any], Any]:
-    def register(function: Any) -> Any:
-        _evaluators.update(dict.fromkeys(op_types, function))
-        return function
-
-    return register
-
-
-def _elements(node: Node, index: int) -> Elements:
-    value = node.value(index)
-    if isinstance(value, SymbolicArray):
-        return value.elements
-    assert isinstance(value, np.ndarray)
-    return object_array([element.item() for element in value.reshape(-1)]).reshape(value.shape)
-
-
-def _like(node: Node, elements: Any, index: int = 0) -> SymbolicArray:
-    array = elements if isinstance(elements, np.ndarray) else object_array([elements]).reshape(())
-    return SymbolicArray(array, node.dtype(index))
-
-
-# Structure: the elements move, none is computed.
-
-
-@_evaluates("Identity")
-def _identity(node: Node) -> Value:
-    return node.value(0)
-
-
-@_evaluates("Concat")
-def _concat(node: Node) -> Value:
-    axis = node.integer("axis", 0)
-    return _like(node, np.concatenate([_elements(node, i) for i in range(len(node.inputs))], axis=axis))
-
-
-@_evaluates("Gather")
-def _gather(node: Node) -> Value:
-    if not isinstance(node.value(1), np.ndarray):
-        return None
-    return _like(node, np.take(_elements(node, 0), node.constant(1), axis=node.integer("axis", 0)))
-
-
-@_evaluates("Slice")
-def _slice(node: Node) -> Value:
-    bounds = _slice_bounds(node)
-    if bounds is None:
-        return None
-    data = _elements(node, 0)
-    starts, ends, axes, steps = bounds
-    index: list[slice] = [slice(None)] * data.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        floor = -data.shape[axis] - 1
-        index[axis] = slice(start, None if step < 0 and end <= floor else end, step)
-    return _like(node, data[tuple(index)])
-
-
-def _slice_bounds(node: Node) -> tuple[list[int], list[int], list[int], list[int]] | None:
-    if node.opset < 10:
-        starts, ends = list(node.integers("starts")), list(node.integers("ends"))
-        return starts, ends, list(node.integers("axes", range(len(starts)))), [1] * len(starts)
-    if not all(is_constant(value) for value in node.inputs[1:]):
-        return None
-    starts, ends = node.constant(1).tolist(), node.constant(2).tolist()
-    axes = node.constant(3).tolist() if node.has(3) else list(range(len(starts)))
-    steps = node.constant(4).tolist() if node.has(4) else [1] * len(starts)
-    return starts, ends, axes, steps
-
-
-def _axes(node: Node) -> list[int] | None:
-    """Axes from the attribute or, from opset 13 on, the input; None if absent."""
-    if node.has_attribute("axes"):
-        return list(node.integers("axes"))
-    return [int(axis) for axis in node.constant(1)] if node.has(1) else None
-
-
-@_evaluates("Unsqueeze")
-def _unsqueeze(node: Node) -> Value:
-    data, axes = _elements(node, 0), _axes(node) or []
-    rank = data.ndim + len(axes)
-    places = {normalize_axis(axis, rank) for axis in axes}
-    extents = iter(data.shape)
-    return _like(node, data.reshape([1 if axis in places else next(extents) for axis in range(rank)]))
-
-
-@_evaluates("Squeeze")
-def _squeeze(node: Node) -> Value:
-    axes = _axes(node)
-    return _like(node, np.squeeze(_elements(node, 0), axis=None if axes is None else tuple(axes)))
-
-
-@_evaluates("Reshape")
-def _reshape(node: Node) -> Value:
-    if not isinstance(node.value(1), np.ndarray):
-        return None
-    data = _elements(node, 0)
-    zero_is_zero = node.integer("allowzero", 0)
-    target = [
-        data.shape[axis] if extent == 0 and not zero_is_zero else int(extent)
-        for axis, extent in enumerate(node.constant(1))
-    ]
-    return _like(node, data.reshape(target))
-
-
-@_evaluates("Flatten")
-def _flatten(node: Node) -> Value:
-    data = _elements(node, 0)
-    axis = node.integer("axis", 1)
-    return _like(node, data.reshape(math.prod(data.shape[:axis]), -1))
-
-
-@_evaluates("Transpose")
-def _transpose(node: Node) -> Value:
-    return _like(node, np.transpose(_elements(node, 0), node.optional_integers("perm")))
-
-
-@_evaluates("Expand")
-def _expand(node: Node) -> Value:
-    if not isinstance(node.value(1), np.ndarray):
-        return None
-    data = _elements(node, 0)
-    shape = np.broadcast_shapes(data.shape, tuple(node.constant(1)))
-    return _like(node, np.broadcast_to(data, shape)) if math.prod(shape) <= _MAX_ELEMENTS else None
-
-
-@_evaluates("Tile")
-def _tile(node: Node) -> Value:
-    if not isinstance(node.value(1), np.ndarray):
-        return None
-    return _like(node, np.tile(_elements(node, 0), tuple(node.constant(1))))
-
-
-@_evaluates("Split")
-def _split(node: Node) -> list[Value] | None:
-    data = _elements(node, 0)
-    axis = node.integer("axis", 0)
-    if node.has_attribute("split"):
-        sizes = list(node.integers("split"))
-    elif node.has(1):
-        sizes = [int(size) for size in node.constant(1)]
-    else:
-        count = len(node.outputs)
-        size = -(-data.shape[axis] // count)
-        sizes = [size] * (count - 1) + [data.shape[axis] - size * (count - 1)]
-    return [_like(node, part) for part in np.split(data, np.cumsum(sizes)[:-1], axis=axis)]
-
-
-@_evaluates("ConstantOfShape")
-def _constant_of_shape(node: Node) -> Value:
-    shape = node.value(0)
-    if not isinstance(shape, np.ndarray) or math.prod(int(e) for e in shape) > _MAX_ELEMENTS:
-        return None
-    tensor = node.attribute("value")
-    from .constant_folding import constant_tensor
-
-    fill = np.zeros(1, np.float32) if tensor is None else constant_tensor(tensor)
-    return np.full([int(e) for e in shape], fill.reshape(-1)[0], fill.dtype)
-
-
-# Arithmetic: element by element, with NumPy's broadcasting.
+from .shape_evaluators import Elements, axes_given, elements_of, evaluates, like
+from .values import SymbolicArray, Value, dtype_name, object_array
 
 
 def _elementwise(function: Callable[..., Any], *arrays: Elements) -> Elements:
@@ -211,16 +27,16 @@ def _is_float(node: Node, index: int = 0) -> bool:
     return node.dtype(index).startswith(("float", "bfloat"))
 
 
-@_evaluates("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max")
+@evaluates("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max")
 def _arithmetic(node: Node) -> Value:
     compute = _FLOAT_ARITHMETIC if _is_float(node) else _INTEGER_ARITHMETIC
     function = compute.get(node.op_type)
     if function is None or (node.op_type == "Mod" and node.integer("fmod", 0)):
         return None
-    total = _elements(node, 0)
+    total = elements_of(node, 0)
     for index in range(1, len(node.inputs)):
-        total = _elementwise(lambda a, b: function(node.extents, a, b), total, _elements(node, index))
-    return None if any(element is None for element in total.flat) else _like(node, total)
+        total = _elementwise(lambda a, b: function(node.extents, a, b), total, elements_of(node, index))
+    return None if any(element is None for element in total.flat) else like(node, total)
 
 
 def _add(extents: Extents, a: Extent, b: Extent) -> Extent:
@@ -252,9 +68,9 @@ _INTEGER_ARITHMETIC: dict[str, Callable[[Extents, Any, Any], Any]] = {
 }
 
 
-@_evaluates("Neg")
+@evaluates("Neg")
 def _negate(node: Node) -> Value:
-    return _like(node, _elementwise(lambda a: _scaled(node.extents, a, -1, 1), _elements(node, 0)))
+    return like(node, _elementwise(lambda a: _scaled(node.extents, a, -1, 1), elements_of(node, 0)))
 
 
 # Floating-point elements are ratios of extents: shapes are cast to float, scaled, and cast back.
@@ -318,24 +134,24 @@ _FLOAT_ARITHMETIC: dict[str, Callable[[Extents, Any, Any], Any]] = {
 }
 
 
-@_evaluates("Floor", "Ceil")
+@evaluates("Floor", "Ceil")
 def _round(node: Node) -> Value:
     divide = node.extents.floor_divide if node.op_type == "Floor" else node.extents.ceil_divide
-    ratios = [_ratio(element) for element in _elements(node, 0).flat]
+    ratios = [_ratio(element) for element in elements_of(node, 0).flat]
     if any(ratio is None for ratio in ratios):
         return None
     rounded = [_as_float(node.extents, divide(*ratio), 1) for ratio in ratios if ratio is not None]
-    return _like(node, object_array(rounded).reshape(_elements(node, 0).shape))
+    return like(node, object_array(rounded).reshape(elements_of(node, 0).shape))
 
 
-@_evaluates("Cast")
+@evaluates("Cast")
 def _cast(node: Node) -> Value:
     target = dtype_name(node.integer("to"))
     source = node.dtype(0)
     convert = _CASTS.get((_kind(source), _kind(target)))
     if convert is None:
         return None
-    elements = _elementwise(lambda a: convert(node.extents, a), _elements(node, 0))
+    elements = _elementwise(lambda a: convert(node.extents, a), elements_of(node, 0))
     return None if any(e is None for e in elements.flat) else SymbolicArray(elements, target)
 
 
@@ -376,7 +192,7 @@ _CASTS: dict[tuple[str, str], Callable[[Extents, Any], Any]] = {
 # Comparison and logic.
 
 
-@_evaluates("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+@evaluates("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 def _compare(node: Node) -> Value:
     if _kind(node.dtype(0)) != "int":
         return None
@@ -389,7 +205,7 @@ def _compare(node: Node) -> Value:
         known = node.extents.decide(condition)
         return condition if known is None else known
 
-    return SymbolicArray(_elementwise(test, _elements(node, 0), _elements(node, 1)), "bool")
+    return SymbolicArray(_elementwise(test, elements_of(node, 0), elements_of(node, 1)), "bool")
 
 
 _COMPARISONS: dict[str, tuple[Any, Callable[[int, int], bool]]] = {
@@ -401,15 +217,15 @@ _COMPARISONS: dict[str, tuple[Any, Callable[[int, int], bool]]] = {
 }
 
 
-@_evaluates("Not")
+@evaluates("Not")
 def _not(node: Node) -> Value:
     def negate(a: Any) -> Any:
         return tirx.Not(a) if isinstance(a, Expr) else not a
 
-    return SymbolicArray(_elementwise(negate, _elements(node, 0)), "bool")
+    return SymbolicArray(_elementwise(negate, elements_of(node, 0)), "bool")
 
 
-@_evaluates("And", "Or")
+@evaluates("And", "Or")
 def _logic(node: Node) -> Value:
     absorbing = node.op_type == "Or"
     combine = tirx.Or if absorbing else tirx.And
@@ -421,10 +237,10 @@ def _logic(node: Node) -> Value:
             return absorbing if bool(b) == absorbing else a
         return combine(a, b)
 
-    return SymbolicArray(_elementwise(decide, _elements(node, 0), _elements(node, 1)), "bool")
+    return SymbolicArray(_elementwise(decide, elements_of(node, 0), elements_of(node, 1)), "bool")
 
 
-@_evaluates("Where")
+@evaluates("Where")
 def _where(node: Node) -> Value:
     if _kind(node.dtype(1)) != "int":
         return None
@@ -436,20 +252,20 @@ def _where(node: Node) -> Value:
             return a
         return tirx.Select(condition, _int64(a), _int64(b))
 
-    return _like(node, _elementwise(choose, *(_elements(node, i) for i in range(3))), 1)
+    return like(node, _elementwise(choose, *(elements_of(node, i) for i in range(3))), 1)
 
 
 # Reduction and generation.
 
 
-@_evaluates("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin")
+@evaluates("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin")
 def _reduce(node: Node) -> Value:
     if _is_float(node):
         return None
-    axes = _axes(node)
+    axes = axes_given(node)
     if axes is None and node.integer("noop_with_empty_axes", 0):
         return node.value(0)
-    data = _elements(node, 0)
+    data = elements_of(node, 0)
     chosen = tuple(range(data.ndim)) if not axes else tuple(normalize_axis(axis, data.ndim) for axis in axes)
     name = {"ReduceSum": "Add", "ReduceProd": "Mul", "ReduceMax": "Max", "ReduceMin": "Min"}[node.op_type]
     combine = _INTEGER_ARITHMETIC[name]
@@ -460,21 +276,21 @@ def _reduce(node: Node) -> Value:
         data = parts[0]
         for part in parts[1:]:
             data = _elementwise(lambda a, b: combine(node.extents, a, b), data, part)
-    return _like(node, data if node.integer("keepdims", 1) else np.squeeze(data, axis=chosen))
+    return like(node, data if node.integer("keepdims", 1) else np.squeeze(data, axis=chosen))
 
 
-@_evaluates("Range")
+@evaluates("Range")
 def _range(node: Node) -> Value:
     if _is_float(node):
         return None
-    start, limit, step = (_elements(node, i).reshape(-1)[0] for i in range(3))
+    start, limit, step = (elements_of(node, i).reshape(-1)[0] for i in range(3))
     if not isinstance(step, int):
         return None
     difference = node.extents.simplify(limit - start)
     if not isinstance(difference, int):
         return None
     count = max(0, -(-difference // step))
-    return _like(node, object_array([node.extents.simplify(start + i * step) for i in range(count)]))
+    return like(node, object_array([node.extents.simplify(start + i * step) for i in range(count)]))
 
 
 def scaled_extent(extents: Extents, extent: Extent, scale: Any) -> Extent:
