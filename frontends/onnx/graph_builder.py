@@ -171,6 +171,17 @@ class GraphBuilder:
         return self.emit(relax.op.reshape(self.bound(tensor), target))
 
     @contextmanager
+    def main_function(self, parameters: list[Expr]) -> Iterator[None]:
+        """The scope in which ``main`` is built."""
+        with self.block_builder.function("main", parameters):
+            try:
+                yield
+            except BaseException:
+                # The block builder would warn of what an interrupted walk leaves open.
+                self.block_builder._end_block()
+                raise
+
+    @contextmanager
     def branch(self) -> Iterator[Callable[[Expr], Expr]]:
         """A block of bindings of its own; the yielded function closes it around its result."""
         self.block_builder._begin_binding_block()

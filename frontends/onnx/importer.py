@@ -57,9 +57,13 @@ def import_onnx(
         ShapeError: ``shapes`` or ``static_inputs`` do not fit the model.
         StaticInputRequired: a rank or type depends on the value of a run-time input.
     """
-    loaded = load_model(model)
-    refuse_unsupported(loaded)
-    return first_success(lambda choices: _import(loaded, shapes or {}, static_inputs or {}, choices))
+    try:
+        loaded = load_model(model)
+        refuse_unsupported(loaded)
+        return first_success(lambda choices: _import(loaded, shapes or {}, static_inputs or {}, choices))
+    except RelaxcError as error:
+        # Names in broken files may hold anything, line breaks included.
+        raise _with_message(error, " ".join(str(error).split())) from error
 
 
 def _import(
@@ -72,7 +76,7 @@ def _import(
     builder = GraphBuilder(extents)
     inputs = bind_inputs(loaded.proto.graph, extents, shapes, static_inputs)
     walk = _Walk(loaded.opsets, builder, choices)
-    with builder.block_builder.function("main", inputs.parameters):
+    with builder.main_function(inputs.parameters):
         outputs = walk.main(inputs)
         builder.block_builder.emit_func_output(relax.Tuple(outputs))
     module = builder.block_builder.finalize()
@@ -169,7 +173,10 @@ class _Walk:
 
 
 def _located(error: RelaxcError, where: str) -> RelaxcError:
-    message = f"{where}: {error}"
+    return _with_message(error, f"{where}: {error}")
+
+
+def _with_message(error: RelaxcError, message: str) -> RelaxcError:
     if isinstance(error, StaticInputRequired):
         return StaticInputRequired(message, error.names)
     return type(error)(message)
