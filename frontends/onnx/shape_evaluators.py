@@ -55,8 +55,10 @@ def elements_of(node: Node, index: int) -> Elements:
     return object_array([element.item() for element in value.reshape(-1)]).reshape(value.shape)
 
 
-def like(node: Node, array: Elements, index: int = 0) -> SymbolicArray:
-    """The elements as a value of an input's type."""
+def like(node: Node, array: Any, index: int = 0) -> SymbolicArray:
+    """The elements (or the only one) as a value of an input's type."""
+    if not isinstance(array, np.ndarray):
+        array = object_array([array]).reshape(())
     return SymbolicArray(array, node.dtype(index))
 
 

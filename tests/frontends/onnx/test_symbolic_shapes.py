@@ -55,6 +55,20 @@ def test_flattening_by_shape_gather_concat(graph: Graph, check: Callable[..., An
     assert imported.outputs[0].shape == ("n", "c * h")
 
 
+def test_a_single_extent_is_a_scalar(graph: Graph, check: Callable[..., Any]) -> None:
+    index = NODE("Constant", [], ["one"], value=onnx.numpy_helper.from_array(np.array(1)))
+    nodes = [
+        NODE("Shape", ["x"], ["s"]),
+        index,
+        NODE("Gather", ["s", "one"], ["width"]),
+        const("axis", 0),
+        NODE("Unsqueeze", ["width", "axis"], ["target"]),
+        NODE("ConstantOfShape", ["target"], ["zeros"]),
+        NODE("Add", ["x", "zeros"], ["y"]),
+    ]
+    check(graph(nodes, {"x": (np.float32, ["n", "m"])}, ["y"]), {"x": f32(2, 3)}, {"x": f32(4, 1)})
+
+
 def test_resize_to_the_size_of_another_map(graph: Graph, check: Callable[..., Any]) -> None:
     nodes = [
         NODE("MaxPool", ["x"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
