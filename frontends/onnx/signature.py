@@ -11,7 +11,7 @@ import onnx
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from ...runtime.errors import InvalidModelError, ShapeError
+from ...runtime.errors import InvalidModelError, ShapeError, UnsupportedOperatorError
 from ...runtime.signature import Dim, TensorSpec
 from .extents import Extent, Extents, as_expression
 from .graph_builder import GraphBuilder
@@ -84,12 +84,10 @@ def _static_value(name: str, value: np.ndarray, dtype: str) -> Array:
 def _element_type(value: onnx.ValueInfoProto) -> str:
     if value.type.WhichOneof("value") != "tensor_type":
         raise InvalidModelError(f"input '{value.name}' is not a tensor; bind it with static_inputs")
-    element_type = value.type.tensor_type.elem_type
     try:
-        return dtype_name(element_type)
-    except KeyError:
-        kind = onnx.TensorProto.DataType.Name(element_type)
-        raise InvalidModelError(f"input '{value.name}' has the unsupported element type {kind}") from None
+        return dtype_name(value.type.tensor_type.elem_type)
+    except UnsupportedOperatorError as error:
+        raise UnsupportedOperatorError(f"input '{value.name}': {error}") from None
 
 
 def _declared_dims(value: onnx.ValueInfoProto) -> list[int | str] | None:

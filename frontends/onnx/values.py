@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from tvm.ir import Expr
 
+from ...runtime.errors import UnsupportedOperatorError
+
 Array: TypeAlias = NDArray[Any]
 
 
@@ -78,12 +80,18 @@ def is_shape_like(value: Value) -> bool:
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy type of a TVM type's name; ml_dtypes supplies the narrow ones."""
-    alias = {"float8_e4m3fn": "float8_e4m3fn", "float8_e5m2": "float8_e5m2"}.get(name, name)
-    return np.dtype(getattr(ml_dtypes, alias, alias))
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def dtype_name(element_type: int) -> str:
-    """The TVM name of an ONNX element type. Raises KeyError for strings and complex numbers."""
+    """The TVM name of an ONNX element type. Raises UnsupportedOperatorError for those that do not compile.
+
+    Strings and complex numbers have no kernels; TVM converts 8-bit floats and stores 4-bit integers otherwise
+    than ONNX does.
+    """
+    if element_type not in _DTYPE_NAMES:
+        kind = onnx.TensorProto.DataType.Name(element_type) if element_type in _KNOWN_TYPES else element_type
+        raise UnsupportedOperatorError(f"the element type {kind} is not supported")
     return _DTYPE_NAMES[element_type]
 
 
@@ -93,6 +101,7 @@ def onnx_type(name: str) -> int:
 
 
 _T = onnx.TensorProto
+_KNOWN_TYPES = frozenset(onnx.TensorProto.DataType.values())
 _DTYPE_NAMES: dict[int, str] = {
     _T.FLOAT: "float32",
     _T.UINT8: "uint8",
@@ -107,10 +116,4 @@ _DTYPE_NAMES: dict[int, str] = {
     _T.UINT32: "uint32",
     _T.UINT64: "uint64",
     _T.BFLOAT16: "bfloat16",
-    _T.FLOAT8E4M3FN: "float8_e4m3fn",
-    _T.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
-    _T.FLOAT8E5M2: "float8_e5m2",
-    _T.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
-    _T.UINT4: "uint4",
-    _T.INT4: "int4",
 }

@@ -192,6 +192,23 @@ LAYERS: list[Case] = [
 ]  # fmt: skip
 
 
+QUANTIZED: list[Case] = [
+    ("QuantizeLinear", [f32(3, 4) * 9, K(np.float32(0.1)), K(np.uint8(128))], {}),
+    ("QuantizeLinear", [f32(3, 4) * 9, K(positive(4)), K(np.zeros(4, np.int8))], {"axis": 1}),
+    ("DequantizeLinear", [ints(3, 4, dtype=np.int8), K(positive(3)), K(ints(3, dtype=np.int8))], {"axis": 0}),
+    ("MatMulInteger", [np.abs(ints(3, 4)).astype(np.uint8), np.abs(ints(4, 5)).astype(np.uint8), K(np.uint8(3))], {}),
+    ("ConvInteger", [np.abs(ints(1, 2, 5, 5)).astype(np.uint8), K(np.abs(ints(3, 2, 3, 3)).astype(np.uint8)), K(np.uint8(3))], {"pads": [1, 1, 1, 1]}),
+]  # fmt: skip
+
+PLACED: list[Case] = [
+    ("ScatterElements", [f32(3, 4), i64([0, -1, 2, 1]), f32(1, 4)], {"axis": 0}),
+    ("ScatterElements", [f32(3, 4), i64([0, 0, 2, 1]), f32(1, 4)], {"axis": 1, "reduction": "add"}),
+    ("Einsum", [f32(2, 3, 4), f32(2, 4, 5)], {"equation": "bij,bjk->bik"}),
+    ("Einsum", [f32(3, 3)], {"equation": "ii"}),
+    ("Einsum", [f32(2, 3, 4), f32(4, 5)], {"equation": "...j,jk"}),
+]
+
+
 def name_of(case: Case) -> str:
     operator, inputs, attributes = case
     shapes = ",".join(
@@ -201,7 +218,9 @@ def name_of(case: Case) -> str:
 
 
 @pytest.mark.parametrize(
-    "case", [*ELEMENTWISE, *ACTIVATIONS, *REDUCTIONS, *SHAPES, *INDEXING, *LAYERS], ids=name_of
+    "case",
+    [*ELEMENTWISE, *ACTIVATIONS, *REDUCTIONS, *SHAPES, *INDEXING, *LAYERS, *QUANTIZED, *PLACED],
+    ids=name_of,
 )
 def test_operator_agrees_with_the_reference(case: Case, graph: Callable[..., Any], check: Check) -> None:
     operator, inputs, attributes = case
@@ -210,7 +229,7 @@ def test_operator_agrees_with_the_reference(case: Case, graph: Callable[..., Any
     feeds = {n: v for n, v in zip(names, inputs, strict=True) if isinstance(v, np.ndarray | np.generic)}
     declared = {n: (v.dtype, _declared(operator, v)) for n, v in feeds.items()}
     node = onnx.helper.make_node(operator, names, ["result"], **attributes)
-    opset = 20 if operator == "Gelu" else 18
+    opset = 20 if operator in ("Gelu", "DequantizeLinear") else 18
     model = graph([node], declared, ["result"], opset, constants)
     check(model, feeds, reference="onnxruntime" if operator in JUDGED_BY_RUNTIME else "onnx")
 
@@ -225,3 +244,21 @@ def _declared(operator: str, value: np.ndarray | np.generic) -> list[int | str]:
         "ConstantOfShape",
     }
     return list(value.shape) if decides_a_rank else [e if e == 1 else f"n{e}" for e in value.shape]
+
+
+def test_top_k_takes_the_first_of_equal_ones(graph: Callable[..., Any], check: Check) -> None:
+    node = onnx.helper.make_node("TopK", ["x", "k"], ["values", "indices"])
+    model = graph([node], {"x": (np.float32, ["n", "m"])}, ["values", "indices"], constants={"k": i64(2)})
+    check(model, {"x": np.array([[1, 3, 3, 0], [2, 2, 2, 2]], np.float32)}, reference="onnxruntime")
+
+
+def test_scatter_nd(graph: Callable[..., Any], check: Check) -> None:
+    node = onnx.helper.make_node("ScatterND", ["x", "i", "u"], ["y"])
+    inputs = {"x": (np.float32, ["n", "m"]), "i": (np.int64, ["k", 1]), "u": (np.float32, ["k", "m"])}
+    check(graph([node], inputs, ["y"]), {"x": f32(4, 3), "i": i64([2], [-4]), "u": f32(2, 3)})
+
+
+def test_operator_without_converter_is_converted_by_its_body(graph: Callable[..., Any], check: Check) -> None:
+    node = onnx.helper.make_node("NegativeLogLikelihoodLoss", ["x", "t"], ["y"], reduction="mean")
+    inputs = {"x": (np.float32, [5, 4]), "t": (np.int64, [5])}
+    check(graph([node], inputs, ["y"]), {"x": f32(5, 4), "t": i64(0, 3, 1, 1, 2)})
