@@ -8,6 +8,7 @@ from functools import partial
 import tvm
 from tvm import relax, tirx
 
+from .abstract_extents import abstract_extents
 from .assign_layouts import assign_layouts
 from .fold_channel_scale import fold_channel_scale
 from .legalize import legalize
@@ -50,6 +51,7 @@ def graph_passes(block: int) -> tuple[NamedPass, ...]:
         NamedPass("fuse-kernels", transform.FuseTIR(), required=True),
         NamedPass("eliminate-dead-code", transform.DeadCodeElimination()),
         NamedPass("reshape-in-place", transform.RewriteDataflowReshape()),
+        NamedPass("abstract-extents", abstract_extents),
     )
 
 
