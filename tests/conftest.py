@@ -18,10 +18,14 @@ MODEL_CHECKED = "model checked against ONNX Runtime"
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many models agree with ONNX Runtime; workers report through the properties of tests."""
     passed = terminalreporter.getreports("passed")
-    models = {value for report in passed for key, value in report.user_properties if key == MODEL_CHECKED}
-    if models:
+    checked = {
+        str(value) for report in passed for key, value in report.user_properties if key == MODEL_CHECKED
+    }
+    models = {variant.partition(" (")[0] for variant in checked}
+    if checked:
         terminalreporter.section("models checked against ONNX Runtime")
-        terminalreporter.write_line(f"{len(models)} models agree: {', '.join(sorted(map(str, models)))}")
+        terminalreporter.write_line(f"{len(models)} models agree, compiled in {len(checked)} ways:")
+        terminalreporter.write_line(", ".join(sorted(checked)))
 
 
 @dataclasses.dataclass(frozen=True)
