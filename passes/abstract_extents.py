@@ -15,6 +15,7 @@ import tvm_ffi
 from tvm import ir, relax, tirx
 from tvm.sym import Analyzer
 
+_ANALYZER = Analyzer()
 _COMPOUND = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Max, tirx.Min)
 
 
@@ -82,37 +83,37 @@ def _abstract(function: tirx.PrimFunc) -> tirx.PrimFunc:
         return function
 
     def replace(expr: tirx.Expr) -> tirx.Expr:
-        return replacements.get(tvm_ffi.StructuralKey(expr), expr)
+        core, constant = _without_constant(expr)
+        replacement = replacements.get(tvm_ffi.StructuralKey(core))
+        return expr if replacement is None else _ANALYZER.simplify(replacement + constant)
 
     replaced = tvm_ffi.structural_map(function, (_COMPOUND, replace), order="pre")
     return _without_unused_scalars(replaced) or function
 
 
 def _replacements(function: tirx.PrimFunc) -> dict[tvm_ffi.StructuralKey, tirx.Expr]:
-    """For each compound extent of a parameter: itself, and itself without its constant term, to a new variable."""
+    """For each compound extent of a parameter: itself without its constant term, to a new variable less that.
+
+    An extent that adds a constant to the variable of another parameter stays: the two belong together.
+    """
     found: dict[tvm_ffi.StructuralKey, tirx.Expr] = {}
-    analyzer = Analyzer()
-    for param in function.params:
-        for extent in getattr(param.ty, "shape", ()):
-            if not isinstance(extent, _COMPOUND):
-                continue
-            core, constant = _without_constant(extent)
-            if tvm_ffi.StructuralKey(core) not in found:
-                variable = tirx.Var(f"extent_{len(found)}", extent.ty.dtype)
-                found[tvm_ffi.StructuralKey(core)] = analyzer.simplify(variable - constant)
-            found[tvm_ffi.StructuralKey(extent)] = analyzer.simplify(
-                found[tvm_ffi.StructuralKey(core)] + constant
-            )
+    extents = [extent for param in function.params for extent in getattr(param.ty, "shape", ())]
+    bound = {extent for extent in extents if isinstance(extent, tirx.Var)}
+    for extent in extents:
+        core, constant = _without_constant(extent)
+        key = tvm_ffi.StructuralKey(core)
+        if isinstance(extent, _COMPOUND) and core not in bound and key not in found:
+            variable = tirx.Var(f"extent_{len(found)}", extent.ty.dtype)
+            found[key] = _ANALYZER.simplify(variable - constant)
     return found
 
 
 def _without_constant(extent: tirx.Expr) -> tuple[tirx.Expr, int]:
     """``extent`` as an expression plus a constant."""
-    if isinstance(extent, tirx.Add) and isinstance(extent.b, tirx.IntImm):
-        return extent.a, int(extent.b)
-    if isinstance(extent, tirx.Sub) and isinstance(extent.b, tirx.IntImm):
-        return extent.a, -int(extent.b)
-    return extent, 0
+    if not isinstance(extent, tirx.Add | tirx.Sub) or not isinstance(extent.b, tirx.IntImm):
+        return extent, 0
+    core, constant = _without_constant(extent.a)
+    return core, constant + (int(extent.b) if isinstance(extent, tirx.Add) else -int(extent.b))
 
 
 def _without_unused_scalars(function: tirx.PrimFunc) -> tirx.PrimFunc | None:

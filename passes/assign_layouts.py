@@ -235,6 +235,10 @@ def _pool(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     return assigner.emit(pooled, source.channels)
 
 
+def _repeat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    return _unary(assigner, call) if call.attrs.axis is not None and int(call.attrs.axis) in (2, 3) else None
+
+
 def _mean(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     axes = sorted(int(axis) % 4 for axis in call.attrs.axis or ())
     if axes != [2, 3] or not call.attrs.keepdims or not assigner.is_blocked(call.args[0]):
@@ -290,6 +294,7 @@ _POOLS: dict[str, tuple[Callable[..., relax.Expr], Sequence[str]]] = {
 _RULES: dict[str, LayoutRule] = {
     "relax.nn.conv2d": _conv2d,
     "relax.mean": _mean,
+    "relax.repeat": _repeat,
     "relax.concat": _concat,
     **{f"relax.{op}": _unary for op in _UNARY},
     **{f"relax.{op}": _binary for op in _BINARY},

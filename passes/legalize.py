@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import tvm
-from tvm import ir, relax, te
+from tvm import ir, relax, te, tirx
 
 from .compute import rows
 
@@ -16,6 +16,35 @@ LegalizeRule = Callable[[relax.BlockBuilder, ir.Call], relax.Expr]
 def legalize(mod: tvm.IRModule) -> tvm.IRModule:
     """The pass."""
     return relax.transform.LegalizeOps(_RULES)(mod)
+
+
+def _clip(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+    """NaN stays NaN, and where the bounds cross the upper one wins; TVM's own definition loses NaN."""
+    low, high = call.args[1:]
+
+    def clip(x: te.Tensor) -> te.Tensor:
+        def clamped(*index: tirx.Var) -> tirx.Expr:
+            raised = tirx.Select(x(*index) < low, low, x(*index))
+            return tirx.Select(raised > high, high, raised)
+
+        return te.compute(x.shape, clamped, name="clip")
+
+    return builder.call_te(clip, call.args[0])
+
+
+def _repeat(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+    """The extents are spelled as in the operator's type, not anew, so that neighbours can be fused."""
+    if call.attrs.axis is None:
+        return _by_tvm(builder, call, "relax.repeat")
+    axis, times, shape = int(call.attrs.axis), int(call.attrs.repeats), list(call.ty.shape)
+
+    def repeat(x: te.Tensor) -> te.Tensor:
+        def source(*index: tirx.Var) -> tirx.Expr:
+            return x(*index[:axis], tirx.floordiv(index[axis], times), *index[axis + 1 :])
+
+        return te.compute(shape, source, name="repeat")
+
+    return builder.call_te(repeat, call.args[0])
 
 
 def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeRule:
@@ -66,6 +95,8 @@ def _by_tvm(builder: relax.BlockBuilder, call: ir.Call, op: str) -> relax.Expr:
 
 
 _RULES: dict[str, LegalizeRule] = {
+    "relax.clip": _clip,
+    "relax.repeat": _repeat,
     "relax.nn.softmax": _softmax(rows.softmax_rows, "relax.nn.softmax"),
     "relax.nn.log_softmax": _softmax(rows.log_softmax_rows, "relax.nn.log_softmax"),
     "relax.nn.layer_norm": _layer_norm,

@@ -50,8 +50,9 @@ def graph_passes(block: int) -> tuple[NamedPass, ...]:
         NamedPass("fuse-operators", transform.FuseOps()),
         NamedPass("fuse-kernels", transform.FuseTIR(), required=True),
         NamedPass("eliminate-dead-code", transform.DeadCodeElimination()),
-        NamedPass("reshape-in-place", transform.RewriteDataflowReshape()),
+        # First: TVM fails to analyse whether some kernels with compound extents are reshapes.
         NamedPass("abstract-extents", abstract_extents),
+        NamedPass("reshape-in-place", transform.RewriteDataflowReshape()),
     )
 
 

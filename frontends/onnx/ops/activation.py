@@ -12,7 +12,7 @@ from ..node import Node, normalize_axis
 from ..precision import widened
 from ..registry import converts
 from ..tabulate import tabulate
-from .elementwise import map_elements
+from .elementwise import clipped, map_elements
 
 
 @converts("Relu")
@@ -38,12 +38,20 @@ def prelu(node: Node) -> Expr:
 @converts("HardSigmoid")
 def hard_sigmoid(node: Node) -> Expr:
     alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
-    return _pointwise(node, lambda x: _unit(x * _c(alpha, x) + _c(beta, x)), "hard_sigmoid")
+    return _hard_sigmoid(node, alpha, beta)
 
 
 @converts("HardSwish")
 def hard_swish(node: Node) -> Expr:
-    return _pointwise(node, lambda x: x * _unit(x * _c(1 / 6, x) + _c(0.5, x)), "hard_swish")
+    return relax.op.multiply(node.tensor(0), node.emit(_hard_sigmoid(node, 1 / 6, 0.5)))
+
+
+def _hard_sigmoid(node: Node, alpha: float, beta: float) -> Expr:
+    """alpha * x + beta between 0 and 1, of operators that the layout pass knows."""
+    dtype = node.dtype(0)
+    scaled = node.emit(relax.op.multiply(node.tensor(0), node.builder.constant(alpha, dtype)))
+    line = node.emit(relax.op.add(scaled, node.builder.constant(beta, dtype)))
+    return clipped(line, dtype, 0.0, 1.0)
 
 
 @converts("Elu")
@@ -189,9 +197,6 @@ def _pointwise(node: Node, compute: Any, name: str) -> Expr:
 def _c(value: float, like: Any) -> Expr:
     return tirx.const(value, like.ty.dtype)
 
-
-def _unit(x: Any) -> Expr:
-    return tirx.max(tirx.min(x, _c(1, x)), _c(0, x))
 
 
 def _where_positive(x: Any, positive: Any, other: Any) -> Expr:

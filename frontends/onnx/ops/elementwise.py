@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -261,11 +262,7 @@ def where(node: Node) -> Expr:
 
 @converts("Clip", since=6)
 def clip_by_attributes(node: Node) -> Expr:
-    low = node.attribute("min")
-    high = node.attribute("max")
-    dtype = node.dtype(0)
-    bounds = [None if value is None else tirx.const(value, dtype) for value in (low, high)]
-    return map_elements(node, lambda x: _clamped(x, *bounds), node.tensor(0), name="clip")
+    return clipped(node.tensor(0), node.dtype(0), node.attribute("min"), node.attribute("max"))
 
 
 @converts("Clip", since=11)
@@ -280,6 +277,10 @@ def clip(node: Node) -> Expr:
         elif value is not None:
             tensors.append((position, node.builder.reshape(node.tensor(position + 1), ())))
 
+    if not tensors:
+        low, high = (None if bound is None else bound.value for bound in constants)
+        return clipped(node.tensor(0), dtype, low, high)
+
     def compute(x: te.Tensor, *bounds: te.Tensor) -> te.Tensor:
         limits = list(constants)
         for (position, _), bound in zip(tensors, bounds, strict=True):
@@ -287,6 +288,16 @@ def clip(node: Node) -> Expr:
         return tabulate(x.shape, lambda *i: _clamped(x(*i), *limits), name="clip")
 
     return node.te(compute, node.tensor(0), *(tensor for _, tensor in tensors), name="clip")
+
+
+def clipped(x: Expr, dtype: str, low: float | None, high: float | None) -> Expr:
+    """x between known bounds, of which either may be missing."""
+    if is_float(dtype):
+        lowest, highest = -math.inf, math.inf
+    else:
+        lowest, highest = (int(limit(dtype).value) for limit in (tirx.min_value, tirx.max_value))
+    bounds = (lowest if low is None else low, highest if high is None else high)
+    return relax.op.clip(x, *(tirx.const(bound, dtype) for bound in bounds))
 
 
 def _clamped(x: Any, low: Any, high: Any) -> Expr:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tvm import te, tirx
+from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
@@ -150,6 +150,11 @@ def _is_identity(node: Node, a: _Axis, transform: str) -> bool:
 
 
 def _nearest(node: Node, x: Expr, axes: list[_Axis], transform: str, rounding: str) -> Expr:
+    factors = [_whole_factor(a, transform, rounding) for a in axes]
+    if None not in factors:
+        for a, factor in zip(axes, factors, strict=True):
+            x = node.emit(relax.op.repeat(x, factor, a.axis))
+        return x
     shape = list(node.builder.shape(x))
     for a in axes:
         shape[a.axis] = a.target
@@ -176,16 +181,21 @@ def _extrapolation(node: Node, transform: str) -> float | None:
     return node.number("extrapolation_value", 0.0) if transform == "tf_crop_and_resize" else None
 
 
+def _whole_factor(a: _Axis, transform: str, rounding: str) -> int | None:
+    """How often each element is simply repeated; None where the axis is resampled otherwise."""
+    if not isinstance(a.scale, int | float) or a.scale != int(a.scale) or a.scale < 1:
+        return None
+    # (i + 0.5) / s - 0.5 is nearest to floor(i / s), and never half way.
+    repeats = (transform, rounding) == ("asymmetric", "floor") or (
+        transform == "half_pixel" and rounding.startswith("round")
+    )
+    return int(a.scale) if repeats else None
+
+
 def _nearest_place(a: _Axis, index: Any, transform: str, rounding: str) -> tuple[Any, Any]:
-    scale = a.scale
-    yes = tirx.const(True, "bool")
-    if isinstance(scale, int | float) and scale == int(scale) and scale > 0:
-        factor = int(scale)
-        if (transform, rounding) == ("asymmetric", "floor"):
-            return tirx.floordiv(index, factor), yes
-        # (i + 0.5) / s - 0.5 is nearest to floor(i / s), and never half way.
-        if transform == "half_pixel" and rounding.startswith("round"):
-            return tirx.floordiv(index, factor), yes
+    factor = _whole_factor(a, transform, rounding)
+    if factor is not None:
+        return tirx.floordiv(index, factor), tirx.const(True, "bool")
     position = _coordinate(a, index, transform)
     rounded = _ROUNDINGS[rounding](position).astype("int64")
     last = as_expression(a.source) - 1

@@ -76,22 +76,42 @@ def output_shape(sch: Schedule, block: SBlockRV) -> tuple[tirx.Expr, ...]:
 def inline_epilogue(sch: Schedule, anchor: SBlockRV) -> SBlockRV:
     """Inlines what consumes ``anchor``, element for element, into one last block, and returns that block.
 
-    The chain ends where a consumer has another shape (it broadcasts), or where a value has several readers.
+    Values with several readers are computed again for each: their operands are in registers. Where a value
+    is broadcast, reduced, or read in two results, the epilogue ends before it.
     """
-    (last,) = sch.get_consumers(anchor)
-    while True:
-        consumers = list(sch.get_consumers(last))
-        if len(consumers) != 1 or not _continues(sch, last, consumers[0]):
-            return last
-        sch.compute_inline(last)
-        last = consumers[0]
+    (crop,) = sch.get_consumers(anchor)
+    chain = _elementwise_chain(sch, crop)
+    for block in chain[:-1]:
+        sch.compute_inline(block)
+    return chain[-1]
 
 
-def _continues(sch: Schedule, block: SBlockRV, consumer: SBlockRV) -> bool:
-    same_shape = [str(e) for e in output_shape(sch, block)] == [str(e) for e in output_shape(sch, consumer)]
-    return (
-        is_spatial(sch, consumer) and same_shape and not sch.get_loops(block)[0] == sch.get_loops(consumer)[0]
-    )
+def _elementwise_chain(sch: Schedule, first: SBlockRV) -> list[SBlockRV]:
+    """``first`` and the blocks behind it, up to the last one through which all of their readers are reached."""
+    names = [sch.get(block).name_hint for block in root_blocks(sch)]
+    behind = root_blocks(sch)[names.index(sch.get(first).name_hint) + 1 :]
+    chain, inside, exits, length = [first], {sch.get(first).name_hint}, _readers(sch, first), 1
+    for block in behind:
+        name = sch.get(block).name_hint
+        if name not in exits:
+            continue
+        if not _same_domain(sch, first, block):
+            break
+        chain.append(block)
+        inside.add(name)
+        if exits <= inside:
+            length = len(chain)
+        exits |= _readers(sch, block)
+    return chain[:length]
+
+
+def _readers(sch: Schedule, block: SBlockRV) -> set[str]:
+    return {sch.get(consumer).name_hint for consumer in sch.get_consumers(block)}
+
+
+def _same_domain(sch: Schedule, first: SBlockRV, block: SBlockRV) -> bool:
+    shapes = ([str(extent) for extent in output_shape(sch, b)] for b in (first, block))
+    return is_spatial(sch, block) and next(shapes) == next(shapes)
 
 
 def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:

@@ -6,7 +6,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from .blocks import root_blocks, static_product
+from .blocks import parallelise, root_blocks, static_product
 
 SERIAL_WORK = 16384
 """Elements below which handing work to other threads costs more than it saves."""
@@ -27,7 +27,24 @@ def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
         loops = list(sch.split(loops[0], [None, PARALLEL_CHUNK]))
     outer = vectorise_inner(sch, loops)
     if outer and (total is None or total >= SERIAL_WORK):
-        sch.parallel(sch.fuse(*outer) if len(outer) > 1 else outer[0])
+        parallelise_outer(sch, outer)
+
+
+def parallelise_outer(sch: Schedule, loops: list[LoopRV]) -> None:
+    """Parallelises the loops outside a vector; the innermost of several stays serial, for plain addresses.
+
+    At most one symbolic extent, as the outermost, goes into the parallel loop: the indices of the others could
+    only be told apart by dividing by symbolic numbers.
+    """
+    if len(loops) == 1:
+        sch.parallel(loops[0])
+        return
+    *candidates, inner = loops
+    symbolic = [loop for loop in candidates if static_product(sch, [loop]) is None]
+    static = [loop for loop in candidates if static_product(sch, [loop]) is not None]
+    chosen = [*symbolic[-1:], *static]
+    sch.reorder(*symbolic[:-1], *chosen, inner)
+    parallelise(sch, chosen)
 
 
 def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:
@@ -48,6 +65,9 @@ def vectorise_inner(sch: Schedule, loops: list[LoopRV]) -> list[LoopRV]:
         return []
     inner = loops[-1]
     extent = sch.get(inner).extent
+    if isinstance(extent, tirx.IntImm) and int(extent) == VECTOR_ELEMENTS:
+        sch.vectorize(inner)
+        return loops[:-1]
     if isinstance(extent, tirx.IntImm) and int(extent) % VECTOR_ELEMENTS == 0:
         outer, lane = sch.split(inner, [None, VECTOR_ELEMENTS])
         sch.vectorize(lane)
