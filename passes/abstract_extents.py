@@ -2,8 +2,8 @@
 
 Deep in a dynamic model, extents are long expressions of the model's dimensions: a map's height may be
 ``(height - 1) // 8 + 1``. A kernel does not need to know. Where it mentions such an expression only as a
-whole, plus or minus a constant, a new variable, which the caller's tensor binds, takes its place. What TVM has
-to prove about the kernel becomes much simpler, and kernels at several depths of a model become one.
+whole, plus or minus a constant, a new variable, which the caller's tensor binds, takes its place. What TVM
+has to prove about the kernel becomes much simpler, and kernels at several depths of a model become one.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from .abstract_extents import abstract_extents
 from .assign_layouts import assign_layouts
 from .fold_channel_scale import fold_channel_scale
 from .legalize import legalize
+from .lower_transposed_conv2d import lower_transposed_conv2d
 from .prepack_matmul import prepack_matmul
 from .rewrite import ModulePass
 
@@ -41,6 +42,7 @@ def graph_passes(block: int) -> tuple[NamedPass, ...]:
     return (
         NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
         NamedPass("fold-constants", transform.FoldConstant()),
+        NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("assign-layouts", partial(assign_layouts, block=block)),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block)),
