@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -61,10 +62,15 @@ def _is_plain(sch: Schedule, block: SBlockRV) -> bool:
     )
 
 
-def inline_spatial_producers(sch: Schedule) -> None:
-    """Inlines every intermediate value that reduces nothing and has a single reader."""
+def inline_spatial_producers(sch: Schedule, keep: Collection[str] = ()) -> None:
+    """Inlines intermediate values that reduce nothing and have a single reader, unless it is named in ``keep``.
+
+    Blocks named in ``keep``, and what they read, stay as they are.
+    """
     for block in root_blocks(sch)[:-1]:
-        if is_spatial(sch, block) and len(sch.get_consumers(block)) == 1:
+        readers = list(sch.get_consumers(block))
+        kept = {sch.get(b).name_hint for b in (block, *readers)} & set(keep)
+        if is_spatial(sch, block) and len(readers) == 1 and not kept:
             sch.compute_inline(block)
 
 

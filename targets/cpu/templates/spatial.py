@@ -6,7 +6,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from .blocks import parallelise, root_blocks, static_product
+from .blocks import inline_spatial_producers, parallelise, root_blocks, static_product
 
 SERIAL_WORK = 16384
 """Elements below which handing work to other threads costs more than it saves."""
@@ -49,9 +49,10 @@ def parallelise_outer(sch: Schedule, loops: list[LoopRV]) -> None:
 
 def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:
     """Schedules the root blocks other than ``scheduled``: padding before an anchor, broadcasts behind it."""
-    done = [sch.get(block) for block in scheduled]
+    names = {sch.get(block).name_hint for block in scheduled}
+    inline_spatial_producers(sch, keep=names)
     for block in root_blocks(sch):
-        if not any(sch.get(block).same_as(stmt) for stmt in done):
+        if sch.get(block).name_hint not in names:
             schedule_spatial(sch, block)
 
 
