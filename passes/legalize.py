@@ -20,7 +20,8 @@ def legalize(mod: tvm.IRModule) -> tvm.IRModule:
 
 def _clip(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     """NaN stays NaN, and where the bounds cross the upper one wins; TVM's own definition loses NaN."""
-    low, high = call.args[1:]
+    dtype = _dtype(call.args[0])
+    low, high = (bound.astype(dtype) for bound in call.args[1:])
 
     def clip(x: te.Tensor) -> te.Tensor:
         def clamped(*index: tirx.Var) -> tirx.Expr:

@@ -1,4 +1,8 @@
-"""Packs the constant right-hand sides of matrix multiplications into panels, at compile time."""
+"""Brings the right-hand sides of matrix multiplications into panels.
+
+Constant ones are packed here, at compile time. Activations are packed by the kernel, which reads through the
+transposes that produced them, so that no transposed copy is made.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ import tvm
 from tvm import ir, relax, tirx
 
 from .compute import layout
-from .compute.matmul import matmul_packed
+from .compute.matmul import matmul_batched, matmul_packed
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
 
 ROWS_THAT_FILL_TILES = 24
+FLOATS = ("float32",)
 
 
 def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
@@ -25,8 +30,10 @@ def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
 def _matmul(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | None:
     data, weight = call.args[0], constant_value(call.args[1])
     shape = data.ty.shape
-    if weight is None or weight.ndim != 2 or shape is None or len(shape) < 2:
+    if shape is None or len(shape) < 2 or _dtype(call) not in FLOATS:
         return None
+    if weight is None or weight.ndim != 2:
+        return _batched(rewriter, call, block)
     packed = constant(layout.pack_matmul_weight(weight, block))
     columns = weight.shape[1]
     rows = _rows_worth_merging(shape)
@@ -35,6 +42,29 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | N
     flat = rewriter.builder_.emit(relax.op.reshape(data, (rows, weight.shape[0])))
     product = rewriter.builder_.emit(rewriter.builder_.call_te(matmul_packed, flat, packed, columns))
     return relax.op.reshape(product, (*list(shape)[:-1], columns))
+
+
+def _batched(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | None:
+    (a, a_axes), (b, b_axes) = (_through_transpose(rewriter, operand) for operand in call.args)
+    if len(b_axes) < 2 or b.ty.shape is None or a_axes[-1] != len(a_axes) - 1:
+        return None
+    product = partial(matmul_batched, a_axes=a_axes, b_axes=b_axes, lanes=block)
+    return rewriter.builder_.call_te(product, a, b, primfunc_name_hint="matmul")
+
+
+def _through_transpose(rewriter: CallRewriter, operand: relax.Expr) -> tuple[relax.Expr, list[int]]:
+    """What ``operand`` is a transpose of, and by which axes; itself in order if it is none."""
+    transpose = rewriter.defining_call(operand, "relax.permute_dims")
+    rank = operand.ty.ndim
+    if transpose is None:
+        return operand, list(range(rank))
+    axes = transpose.attrs.axes
+    order = range(rank)[::-1] if axes is None else (int(axis) % rank for axis in axes)
+    return transpose.args[0], list(order)
+
+
+def _dtype(call: ir.Call) -> str:
+    return str(call.ty.dtype.dtype)
 
 
 def _rows_worth_merging(shape: Sequence[tirx.Expr]) -> int | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
@@ -20,13 +19,13 @@ KIND = "matmul_packed"
 
 @dataclass(frozen=True)
 class MatmulWorkload:
-    """Rows (None if symbolic) times inner (likewise) times panels * lanes columns, for every index of the
+    """Rows (None if symbolic) times inner (likewise) times panels (likewise) * lanes columns, for every index of the
     batch axes; the last panel may be partly empty."""
 
     batch_axes: int
     rows: int | None
     inner: int | None
-    panels: int
+    panels: int | None
     lanes: int
     whole_panels: bool
 
@@ -49,10 +48,11 @@ class MatmulTemplate:
             return None
         *batch, _, panels, lanes, inner = loop_extents(sch, anchor)
         (crop,) = sch.get_consumers(anchor)
-        rows = _product(loop_extents(sch, crop)[len(batch) : -1])
-        assert panels and lanes  # weights are constants  # noqa: PT018
-        columns = loop_extents(sch, crop)[-1]
-        return MatmulWorkload(len(batch), rows, inner, panels, lanes, columns == panels * lanes)
+        *_, rows, columns = loop_extents(sch, crop)
+        if lanes is None:
+            return None
+        whole = panels is not None and columns == panels * lanes
+        return MatmulWorkload(len(batch), rows, inner, panels, lanes, whole)
 
     def space(self, workload: MatmulWorkload, machine: Machine) -> Iterator[MatmulConfig]:
         return (MatmulConfig(tile) for tile in tiles(_problem(workload), machine))
@@ -70,10 +70,6 @@ class MatmulTemplate:
         accumulate(sch, anchor, [k], tile, lane)
 
 
-def _product(extents: Sequence[int | None]) -> int | None:
-    return None if None in extents else math.prod(extent for extent in extents if extent is not None)
-
-
 def _problem(workload: MatmulWorkload) -> TileProblem:
     return TileProblem(workload.rows, workload.panels, (workload.inner or 0) * workload.lanes * 4)
 
@@ -81,21 +77,19 @@ def _problem(workload: MatmulWorkload) -> TileProblem:
 def _tile(
     sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: MatmulWorkload, tile: RegisterTile
 ) -> None:
-    loops = list(sch.get_loops(last))
-    batch, rows, n = loops[: workload.batch_axes], loops[workload.batch_axes : -1], loops[-1]
-    m = sch.fuse(*rows) if len(rows) > 1 else rows[0]
+    *batch, m, n = sch.get_loops(last)
     m, m_inner = sch.split(m, [None, tile.rows])
     n, n_inner, lane = sch.split(n, [None, tile.vectors, workload.lanes])
-    at = _parallelise(sch, batch, m, n, [m_inner, n_inner, lane])
+    at = _parallelise(sch, [*batch, n, m], [m_inner, n_inner, lane])
     exact = workload.rows is not None and workload.rows % tile.rows == 0 and workload.whole_panels
     staged = not exact or workload.inner is None or workload.inner >= STAGING_STEPS
     place_tile(sch, anchor, last, at, staged=staged, whole_vectors=workload.whole_panels)
 
 
-def _parallelise(sch: Schedule, batch: list[LoopRV], m: LoopRV, n: LoopRV, inner: list[LoopRV]) -> LoopRV:
-    """Columns outside the rows, so that panels stay in cache; a symbolic number of rows has to be outside."""
-    if static_product(sch, [m]) is not None:
-        sch.reorder(*batch, n, m, *inner)
-        return parallelise(sch, [*batch, n, m] if static_product(sch, batch) is not None else [n, m])
-    sch.reorder(*batch, m, n, *inner)
-    return parallelise(sch, [m, n])
+def _parallelise(sch: Schedule, outer: list[LoopRV], inner: list[LoopRV]) -> LoopRV:
+    """Columns outside the rows, so that panels stay in cache; one symbolic extent has to be outermost."""
+    symbolic = [loop for loop in outer if static_product(sch, [loop]) is None]
+    static = [loop for loop in outer if static_product(sch, [loop]) is not None]
+    chosen = [*symbolic[-1:], *static]
+    sch.reorder(*symbolic[:-1], *chosen, *inner)
+    return parallelise(sch, chosen)

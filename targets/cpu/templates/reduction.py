@@ -82,11 +82,11 @@ def _row_axes(sch: Schedule) -> int:
 
 
 def _reduces_innermost(sch: Schedule, block: SBlockRV) -> bool:
-    """Whether the fastest-moving axis that ``block`` reads is one it reduces."""
+    """Whether the fastest-moving axis of what ``block`` reads, of the largest rank, is one it reduces."""
     stmt = sch.get(block)
     reduced = [var.var for var in stmt.iter_vars if var.iter_type == tirx.IterVar.CommReduce]
-    fastest = stmt.reads[-1].region[-1].min
-    return any(fastest.same_as(var) for var in reduced)
+    regions = sorted((read.region for read in stmt.reads), key=len)
+    return bool(regions and len(regions[-1])) and any(regions[-1][-1].min.same_as(var) for var in reduced)
 
 
 def _schedule_rows(sch: Schedule, row_axes: int) -> None:

@@ -9,6 +9,8 @@ from ..machine import Machine
 
 MAX_ROWS = 28
 """No tile is taller: the slack that compute definitions leave is 31 rows, and registers end here anyway."""
+MAX_SYMBOLIC_VECTORS = 4
+"""A wider tile would overrun a symbolic axis by more than compute definitions allow."""
 FMA_CHAINS = 8
 """Independent accumulators that hide the latency of two fused multiply-add units of four cycles each."""
 
@@ -27,21 +29,22 @@ class TileProblem:
 
     Attributes:
         rows: extent of the broadcast axis, None where it is symbolic.
-        vectors: extent of the vector axis, in vectors; a tile's width divides it.
+        vectors: extent of the vector axis, in vectors; a tile's width divides it. None where it is symbolic.
         vector_bytes_reused: bytes of vector operands that one vector column of the tile reads, and that
             the next tile reads again; they should stay in the second-level cache.
     """
 
     rows: int | None
-    vectors: int
+    vectors: int | None
     vector_bytes_reused: int
 
 
 def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
     """All tiles whose accumulators, one vector operand each and one spare fit in the registers."""
     top = MAX_ROWS if problem.rows is None else min(MAX_ROWS, problem.rows)
-    for vectors in range(1, machine.vector_registers // 2 + 1):
-        if problem.vectors % vectors:
+    widest = MAX_SYMBOLIC_VECTORS if problem.vectors is None else machine.vector_registers // 2
+    for vectors in range(1, widest + 1):
+        if problem.vectors is not None and problem.vectors % vectors:
             continue
         room = (machine.vector_registers - 1 - vectors) // vectors
         yield from (RegisterTile(rows, vectors) for rows in range(1, min(top, room) + 1))
