@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -32,7 +32,7 @@ from .options import CompileOptions
 from .pass_runner import run_passes
 
 Array = np.ndarray[Any, Any]
-Model = str | PathLike[str] | onnx.ModelProto
+Model: TypeAlias = str | PathLike[str] | onnx.ModelProto
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LoweredModel:
     scheduled: ScheduledModule
 
 
-def compile(  # noqa: A001 - the public contract's name
+def compile(
     model: Model,
     target: str | Mapping[str, Any] = "native",
     shapes: Mapping[str, Sequence[int]] | None = None,

@@ -128,8 +128,13 @@ def _conv2d(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     channels = feature_map_channels(call.args[0])
     if weight is None or channels is None or (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "OIHW"):
         return None
+    (stride_h, stride_w), (dilation_h, dilation_w) = attrs.strides, attrs.dilation
+    top, left, bottom, right = attrs.padding
     geometry = conv2d.Conv2dGeometry(
-        _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation), int(attrs.groups)
+        (int(stride_h), int(stride_w)),
+        (int(top), int(left), int(bottom), int(right)),
+        (int(dilation_h), int(dilation_w)),
+        int(attrs.groups),
     )
     if geometry.groups == 1:
         return _dense_conv2d(assigner, call.args[0], weight, geometry)
@@ -166,7 +171,7 @@ def _grouped_conv2d(
 
 def _convolve(
     assigner: LayoutAssigner,
-    compute: Callable[[te.Tensor, te.Tensor, conv2d.Conv2dGeometry], te.Tensor],
+    compute: Callable[..., te.Tensor],
     source: relax.Expr,
     weight: relax.Expr,
     geometry: conv2d.Conv2dGeometry,

@@ -8,6 +8,8 @@ single reader are touched, so no work is repeated.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import tvm
 from tvm import ir, relax
@@ -40,13 +42,30 @@ def _scale_by(invert: bool) -> CallRule:
 def _shift_by(sign: int) -> CallRule:
     def rule(rewriter: CallRewriter, call: ir.Call) -> relax.Expr | None:
         shift = _per_channel_operand(call)
-        biased = rewriter.defining_call(call.args[0], "relax.add")
-        bias = None if biased is None else _per_channel_operand(biased)
-        if shift is None or bias is None or rewriter.defining_call(biased.args[0], "relax.nn.conv2d") is None:
+        biased = _biased_conv2d(rewriter, call.args[0])
+        if shift is None or biased is None:
             return None
-        return relax.op.add(biased.args[0], _as_channels(bias + sign * shift))
+        return relax.op.add(biased.conv, _as_channels(biased.bias + sign * shift))
 
     return rule
+
+
+@dataclass(frozen=True)
+class _BiasedConv2d:
+    """``add(conv, bias)``, where ``conv`` is bound to ``call``."""
+
+    conv: relax.Expr
+    call: ir.Call
+    bias: np.ndarray
+
+
+def _biased_conv2d(rewriter: CallRewriter, expr: relax.Expr) -> _BiasedConv2d | None:
+    add = rewriter.defining_call(expr, "relax.add")
+    bias = None if add is None else _per_channel_operand(add)
+    if add is None or bias is None:
+        return None
+    call = rewriter.defining_call(add.args[0], "relax.nn.conv2d")
+    return None if call is None else _BiasedConv2d(add.args[0], call, bias)
 
 
 def _per_channel_operand(call: ir.Call) -> np.ndarray | None:
@@ -58,15 +77,11 @@ def _scaled(rewriter: CallRewriter, expr: relax.Expr, scale: np.ndarray) -> rela
     conv = rewriter.defining_call(expr, "relax.nn.conv2d")
     if conv is not None:
         return _scaled_conv2d(conv, scale)
-    biased = rewriter.defining_call(expr, "relax.add")
-    bias = None if biased is None else _per_channel_operand(biased)
-    if bias is None:
+    biased = _biased_conv2d(rewriter, expr)
+    scaled = None if biased is None else _scaled_conv2d(biased.call, scale)
+    if biased is None or scaled is None:
         return None
-    conv = rewriter.defining_call(biased.args[0], "relax.nn.conv2d")
-    scaled = None if conv is None else _scaled_conv2d(conv, scale)
-    if scaled is None:
-        return None
-    return relax.op.add(rewriter.builder_.emit(scaled), _as_channels(bias * scale))
+    return relax.op.add(rewriter.builder_.emit(scaled), _as_channels(biased.bias * scale))
 
 
 def _scaled_conv2d(conv: ir.Call, scale: np.ndarray) -> relax.Expr | None:

@@ -82,7 +82,7 @@ def _reduction(op: str, reducer: rows.Reducer, mean: bool = False) -> LegalizeRu
 
 def _is_last(data: relax.Expr, axis: int) -> bool:
     """Whether ``axis`` is the innermost axis of ``data``, and not the only one."""
-    rank = data.ty.ndim
+    rank = int(data.ty.ndim)
     return rank >= 2 and axis % rank == rank - 1
 
 

@@ -1,8 +1,8 @@
 """Turns transposed convolutions into ordinary ones, followed by an interleaving of their channels.
 
-With stride s, the outputs at positions q * s + i, for one i, are an ordinary convolution of the input with every
-s-th tap of the kernel (Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016). One
-convolution computes them for all i as channels of their own, and no zero is ever multiplied.
+With stride s, the outputs at positions q * s + i, for one i, are an ordinary convolution of the input with
+every s-th tap of the kernel (Shi et al., "Is the deconvolution layer the same as a convolutional layer?",
+2016). One convolution computes them for all i as channels of their own, and no zero is ever multiplied.
 """
 
 from __future__ import annotations

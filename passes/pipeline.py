@@ -13,6 +13,7 @@ from .assign_layouts import assign_layouts
 from .fold_channel_scale import fold_channel_scale
 from .legalize import legalize
 from .lower_transposed_conv2d import lower_transposed_conv2d
+from .order_operands import order_operands
 from .prepack_matmul import prepack_matmul
 from .rewrite import ModulePass
 
@@ -42,6 +43,7 @@ def graph_passes(block: int) -> tuple[NamedPass, ...]:
     return (
         NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
         NamedPass("fold-constants", transform.FoldConstant()),
+        NamedPass("order-operands", order_operands),
         NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("assign-layouts", partial(assign_layouts, block=block)),

@@ -88,7 +88,7 @@ def _named(mcpu: str) -> CpuTarget:
 
 
 def _native() -> CpuTarget:
-    """This machine. Where it hides features that its model has (virtual machines do), the level it does offer."""
+    """This machine; where it hides features that its model has (virtual machines do), the level it offers."""
     caches = running_machine_caches()
     for mcpu in (codegen.llvm_get_system_cpu(), "x86-64-v4", "x86-64-v3", "x86-64"):
         target = tvm.target.Target({"kind": "llvm", "mcpu": str(mcpu)})

@@ -32,7 +32,7 @@ class Machine:
 
     def lanes(self, dtype: str) -> int:
         """How many elements of ``dtype`` fill a vector."""
-        return self.vector_bytes // tvm.DataType(dtype).itemsize
+        return self.vector_bytes // int(tvm.DataType(dtype).itemsize)
 
 
 def machine_of(target: tvm.target.Target, cores: int, caches: dict[int, int] | None = None) -> Machine:

@@ -54,7 +54,7 @@ def schedule_kernel(function: tirx.PrimFunc, machine: Machine) -> tuple[str, tir
 
 
 def _apply(template: Template, function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
-    """``function`` by ``template``; None if that does not match, or the scheduler refuses one of its steps."""
+    """``function`` by ``template``; None if that does not match, or the scheduler refuses a step of it."""
     sch = Schedule(tvm.IRModule({"main": function}), debug_mask="none", error_render_level="none")
     sch.work_on("main")
     workload = template.matches(sch)

@@ -1,6 +1,6 @@
 """The kernel templates of the CPU target. A new one is a file beside this and an entry in ``TEMPLATES``."""
 
-from .base import Template
+from .base import Template as Template
 from .conv2d import Conv2dTemplate
 from .depthwise_conv2d import DepthwiseConv2dTemplate
 from .elementwise import ElementwiseTemplate

@@ -63,7 +63,7 @@ def _is_plain(sch: Schedule, block: SBlockRV) -> bool:
 
 
 def inline_spatial_producers(sch: Schedule, keep: Collection[str] = ()) -> None:
-    """Inlines intermediate values that reduce nothing and have a single reader, unless it is named in ``keep``.
+    """Inlines intermediate values that reduce nothing and have a single reader.
 
     Blocks named in ``keep``, and what they read, stay as they are.
     """
@@ -93,7 +93,7 @@ def inline_epilogue(sch: Schedule, anchor: SBlockRV) -> SBlockRV:
 
 
 def _elementwise_chain(sch: Schedule, first: SBlockRV) -> list[SBlockRV]:
-    """``first`` and the blocks behind it, up to the last one through which all of their readers are reached."""
+    """``first`` and the blocks behind it, up to the last one through which all their readers are reached."""
     names = [sch.get(block).name_hint for block in root_blocks(sch)]
     behind = root_blocks(sch)[names.index(sch.get(first).name_hint) + 1 :]
     chain, inside, exits, length = [first], {sch.get(first).name_hint}, _readers(sch, first), 1

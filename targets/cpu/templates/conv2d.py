@@ -55,7 +55,8 @@ class Conv2dTemplate:
         width = loop_extents(sch, crop)[3]
         source = sch.get(anchor).reads[0].source
         in_lanes = int(source.shape[4]) if len(source.shape) == 5 else 1
-        assert out_blocks and lanes and R and S and C  # weights are constants
+        if out_blocks is None or lanes is None or R is None or S is None or C is None:
+            return None
         return Conv2dWorkload(out_blocks, width, (R, S), C, lanes, in_lanes)
 
     def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:

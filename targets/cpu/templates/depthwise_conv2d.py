@@ -42,7 +42,8 @@ class DepthwiseConv2dTemplate:
             return None
         *_, R, S = loop_extents(sch, anchor)
         (crop,) = sch.get_consumers(anchor)
-        assert R and S  # weights are constants
+        if R is None or S is None:
+            return None
         return DepthwiseWorkload(loop_extents(sch, crop)[3], (R, S))
 
     def space(self, workload: DepthwiseWorkload, machine: Machine) -> Iterator[DepthwiseConfig]:

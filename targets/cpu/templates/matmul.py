@@ -19,8 +19,10 @@ KIND = "matmul_packed"
 
 @dataclass(frozen=True)
 class MatmulWorkload:
-    """Rows (None if symbolic) times inner (likewise) times panels (likewise) * lanes columns, for every index of the
-    batch axes; the last panel may be partly empty."""
+    """A product of [rows, inner] and [inner, panels * lanes], for every index of the batch axes.
+
+    Symbolic extents are None; the last panel may be partly empty.
+    """
 
     batch_axes: int
     rows: int | None

@@ -104,13 +104,20 @@ def _schedule_rows(sch: Schedule, row_axes: int) -> None:
 def _reduce_in_vectors(sch: Schedule, block: SBlockRV) -> None:
     """Keeps a row's partial results, where ``block`` computes such, in a vector."""
     loops = list(sch.get_loops(block))[1:]
-    if len(loops) < 2 or not _is_multiple_of_vector(sch, loops[0]):
+    if len(loops) != 1 + _reduced_axes(sch, block) or not _is_multiple_of_vector(sch, loops[0]):
         return
     lane, *reduced = loops
     sch.reorder(*reduced, lane)
     sch.vectorize(lane)
     start = sch.decompose_reduction(block, reduced[0])
     sch.vectorize(sch.get_loops(start)[-1])
+
+
+def _reduced_axes(sch: Schedule, block: SBlockRV) -> int:
+    """Over how many axes ``block`` reduces, not counting those of a single element; at least one."""
+    kind = tirx.IterVar.CommReduce
+    extents = [var.dom.extent for var in sch.get(block).iter_vars if var.iter_type == kind]
+    return max(1, sum(not (isinstance(extent, tirx.IntImm) and int(extent) == 1) for extent in extents))
 
 
 def _loops_of(sch: Schedule, block: SBlockRV, kind: int) -> list[LoopRV]:

@@ -33,7 +33,7 @@ def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
 def parallelise_outer(sch: Schedule, loops: list[LoopRV]) -> None:
     """Parallelises the loops outside a vector; the innermost of several stays serial, for plain addresses.
 
-    At most one symbolic extent, as the outermost, goes into the parallel loop: the indices of the others could
+    At most one symbolic extent, as the outermost, goes into the parallel loop: the indices of others could
     only be told apart by dividing by symbolic numbers.
     """
     if len(loops) == 1:
