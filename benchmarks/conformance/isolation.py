@@ -1,0 +1,172 @@
+"""Running cases in processes of their own kind, which may crash or hang without taking the rest along."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+
+from .cases import Case
+from .implementations import Implementation
+from .outcome import Outcome, failure
+
+# Cases travel to the workers by being there when they are forked.
+_CONTEXT = multiprocessing.get_context("fork")
+
+# Address space of a worker: enough for any case, little enough that a runaway one leaves the machine alone.
+_MEMORY_LIMIT = 8 << 30
+
+
+@dataclass
+class _Worker:
+    """A process that runs one case after the other.
+
+    Attributes:
+        case: the index of the case that it is at, None when idle.
+        deadline: when that case's time is over.
+        cases_begun: how many it has been given.
+    """
+
+    process: ForkProcess
+    connection: Connection
+    case: int | None = None
+    deadline: float = 0.0
+    cases_begun: int = 0
+
+    def give(self, case: int, limit_s: float) -> None:
+        self.case, self.deadline = case, time.monotonic() + limit_s
+        self.cases_begun += 1
+        self.connection.send(case)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+@dataclass
+class _Pool:
+    """Workers, and the cases that are still to be run."""
+
+    run: Implementation
+    cases: Sequence[Case]
+    limit_s: float
+    waiting: deque[int]
+    workers: list[_Worker] = field(default_factory=list)
+
+    def start(self) -> None:
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_serve, args=(theirs, self.cases, self.run), daemon=True)
+        process.start()
+        theirs.close()
+        self.workers.append(_Worker(process, ours))
+
+    def restart(self, worker: _Worker) -> None:
+        worker.stop()
+        self.workers.remove(worker)
+        self.start()
+
+    def finished(self) -> Iterator[tuple[int, Outcome]]:
+        """Outcomes that came since the last call, after waiting for one for a while."""
+        busy = [worker for worker in self.workers if worker.case is not None]
+        patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+        ready = wait([worker.connection for worker in busy], patience)
+        for worker in busy:
+            assert worker.case is not None
+            case = worker.case
+            outcome = self._outcome(worker, worker.connection in ready)
+            if outcome is not None:
+                yield case, outcome
+
+    def _outcome(self, worker: _Worker, ready: bool) -> Outcome | None:
+        """The outcome of the worker's case, or None where there is none yet."""
+        if not ready:
+            if time.monotonic() < worker.deadline:
+                return None
+            self.restart(worker)
+            return failure("hang", f"not done after {self.limit_s:g} s")
+        try:
+            outcome: Outcome = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return self._after_crash(worker)
+        worker.case = None
+        return outcome
+
+    def _after_crash(self, worker: _Worker) -> Outcome | None:
+        worker.process.join()
+        case, signal_ = worker.case, -(worker.process.exitcode or 0)
+        self.restart(worker)
+        if case is not None and worker.cases_begun > 1:
+            # An earlier case may have left broken memory behind: only a fresh process tells.
+            self.waiting.appendleft(case)
+            self.workers[-1].give(self.waiting.popleft(), self.limit_s)
+            return None
+        name = signal.Signals(signal_).name if signal_ > 0 else f"exit code {-signal_}"
+        return failure("crash", f"the process ended with {name}")
+
+
+def run_isolated(
+    run: Implementation,
+    cases: Sequence[Case],
+    jobs: int,
+    limit_s: float,
+    report: Callable[[int, Outcome], None] = lambda _done, _outcome: None,
+) -> list[Outcome]:
+    """Runs all cases in ``jobs`` processes at a time.
+
+    Args:
+        run: the implementation. It is imported in the workers, with one thread for each.
+        cases: what to run.
+        jobs: how many processes.
+        limit_s: seconds for one case, after which its process is killed.
+        report: is told how many cases are done, and the latest outcome.
+
+    Returns:
+        The outcomes, in the order of the cases.
+    """
+    outcomes: dict[int, Outcome] = {}
+    pool = _Pool(run, cases, limit_s, deque(range(len(cases))))
+    try:
+        for _ in range(min(jobs, len(cases))):
+            pool.start()
+        while len(outcomes) < len(cases):
+            for worker in pool.workers:
+                if worker.case is None and pool.waiting:
+                    worker.give(pool.waiting.popleft(), limit_s)
+            for case, outcome in pool.finished():
+                outcomes[case] = outcome
+                report(len(outcomes), outcome)
+    finally:
+        for worker in pool.workers:
+            worker.stop()
+    return [outcomes[index] for index in range(len(cases))]
+
+
+def _serve(connection: Connection, cases: Sequence[Case], run: Implementation) -> None:
+    _settle_in()
+    while True:
+        try:
+            index: int = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(run(cases[index]))
+        except MemoryError:
+            connection.send(failure("out of memory", f"more than {_MEMORY_LIMIT >> 30} GB were asked for"))
+
+
+def _settle_in() -> None:
+    """One thread, bounded memory, and silence: what compilers print while they fail is in the outcome."""
+    os.environ |= {"TVM_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
