@@ -1,0 +1,141 @@
+"""Matrix products, with packed constants and without, against NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import relax
+
+from tests.targets.kernel_workloads import Extent, Workload, check, check_random, normal, some_symbolic
+
+PACKED = frozenset({"matmul"})
+UNPACKED = frozenset({"reduction"})
+
+Epilogue = tuple[str, Callable[[relax.Expr], relax.Expr], Callable[[np.ndarray], np.ndarray]]
+NOTHING: Epilogue = ("nothing", lambda y: y, lambda y: y)
+
+
+def random_epilogue(generator: np.random.Generator, columns: int) -> Epilogue:
+    bias = normal(generator, columns)
+    choices: tuple[Epilogue, ...] = (
+        NOTHING,
+        ("bias", lambda y: relax.op.add(y, relax.const(bias)), lambda y: y + bias),
+        (
+            "bias and relu",
+            lambda y: relax.op.nn.relu(relax.op.add(y, relax.const(bias))),
+            lambda y: np.maximum(y + bias, 0),
+        ),
+        (
+            "silu",
+            lambda y: relax.op.multiply(y, relax.op.sigmoid(y)),
+            lambda y: y / (1 + np.exp(-y)),
+        ),
+        ("softmax", lambda y: relax.op.nn.softmax(y), softmax),
+    )
+    return choices[int(generator.integers(len(choices)))]
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    exp = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(exp / exp.sum(-1, keepdims=True))
+
+
+def by_constant(
+    x: np.ndarray, weight: np.ndarray, epilogue: Epilogue, shape: list[Extent] | None = None
+) -> Workload:
+    name, relax_epilogue, numpy_epilogue = epilogue
+    product = x.astype(np.float64) @ weight.astype(np.float64)
+    return Workload(
+        f"{shape or x.shape} @ constant {weight.shape}, then {name}",
+        lambda data: relax_epilogue(relax.op.matmul(data, relax.const(weight))),
+        [x],
+        numpy_epilogue(product),
+        PACKED | ({"reduction"} if name == "softmax" else set()),
+        None if shape is None else [shape],
+    )
+
+
+def weights(generator: np.random.Generator, K: int, N: int) -> np.ndarray:
+    return np.asarray(normal(generator, K, N) / np.sqrt(K), np.float32)
+
+
+def random_by_constant(generator: np.random.Generator) -> Workload:
+    M = int(generator.choice([1, 2, 3, 7, 13, 16, 24, 31, 64, 100]))
+    K = int(generator.choice([1, 2, 5, 16, 33, 63, 64, 65, 200]))
+    N = int(generator.choice([1, 3, 8, 15, 16, 17, 32, 50, 64, 100]))
+    batch = [int(extent) for extent in generator.integers(1, 6, generator.choice([0, 0, 1, 2]))]
+    x = normal(generator, *batch, M, K)
+    shape = some_symbolic(generator, x.shape, range(len(batch) + 1))
+    return by_constant(x, weights(generator, K, N), random_epilogue(generator, N), shape)
+
+
+def random_by_variable(generator: np.random.Generator) -> Workload:
+    """Both operands are known at run time only, as in attention."""
+    M, K, N = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17, 33, 64], 3))
+    batch = [int(extent) for extent in generator.integers(1, 5, generator.choice([0, 1, 2]))]
+    x, y = normal(generator, *batch, M, K), weights(generator, K, N)
+    y = np.broadcast_to(y, (*batch, K, N)).copy() if generator.random() < 0.5 else y
+    left = some_symbolic(generator, x.shape, [x.ndim - 2, x.ndim - 1])
+    right: list[Extent] = [*y.shape[:-2], left[-1], N]
+    return Workload(
+        f"{left} @ {right}",
+        relax.op.matmul,
+        [x, y],
+        x.astype(np.float64) @ y,
+        UNPACKED,
+        [left, right],
+    )
+
+
+def random_product(generator: np.random.Generator) -> Workload:
+    return (random_by_constant if generator.random() < 0.75 else random_by_variable)(generator)
+
+
+def test_random_products_agree_with_numpy(seed: int) -> None:
+    check_random(random_product, seed)
+
+
+def test_random_products_agree_with_numpy_on_avx2(avx2: str) -> None:
+    check_random(random_product, seed=1000, target=avx2, count=8)
+
+
+def test_vectors_times_matrices() -> None:
+    generator = np.random.default_rng(0)
+    vector, matrix = normal(generator, 37), weights(generator, 37, 19)
+    row = by_constant(vector[None], matrix, NOTHING)
+    no_matrix = Workload(
+        "a vector, not a matrix of one row",
+        lambda data: relax.op.matmul(data, relax.const(matrix)),
+        [vector],
+        vector.astype(np.float64) @ matrix,
+        UNPACKED,
+    )
+    check([row, no_matrix])
+
+
+def test_many_small_matrices_are_multiplied_as_one() -> None:
+    generator = np.random.default_rng(0)
+    x, matrix = normal(generator, 5, 3, 4, 20), weights(generator, 20, 24)
+    bias = normal(generator, 24)
+    epilogue: Epilogue = ("bias", lambda y: relax.op.add(y, relax.const(bias)), lambda y: y + bias)
+    check([by_constant(x, matrix, epilogue)])
+
+
+def test_a_residual_is_added_in_the_epilogue() -> None:
+    generator = np.random.default_rng(0)
+    x, matrix = normal(generator, 2, 29, 48), weights(generator, 48, 48)
+    shapes: list[list[list[Extent]] | None] = [None, [["batch", "rows", 48]]]
+    check(
+        [
+            Workload(
+                "x @ W + x",
+                lambda data: relax.op.add(relax.op.matmul(data, relax.const(matrix)), data),
+                [x],
+                x.astype(np.float64) @ matrix + x,
+                PACKED,
+                shape,
+            )
+            for shape in shapes
+        ]
+    )

@@ -1,0 +1,121 @@
+"""Reductions over any axes, against NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from tests.targets.kernel_workloads import (
+    CompiledWorkloads,
+    Workload,
+    check,
+    check_random,
+    normal,
+    some_symbolic,
+)
+
+REDUCTION = frozenset({"reduction"})
+SCALAR = frozenset({"fallback"})
+"""Arithmetic on a single number has no loop to schedule."""
+
+OPERATORS: dict[str, tuple[Callable[..., relax.Expr], Callable[..., np.ndarray]]] = {
+    "sum": (relax.op.sum, np.sum),
+    "max": (relax.op.max, np.max),
+    "min": (relax.op.min, np.min),
+    "mean": (relax.op.mean, np.mean),
+    "prod": (relax.op.prod, np.prod),
+    "variance": (relax.op.variance, np.var),
+}
+
+
+def random_axes(generator: np.random.Generator, rank: int) -> list[int]:
+    """One to all axes, some of them counted from the end; the innermost more often than others."""
+    count = int(generator.integers(1, rank + 1))
+    axes = [rank - 1] if generator.random() < 0.4 else list(generator.choice(rank, count, replace=False))
+    return [int(axis) - (rank if generator.random() < 0.3 else 0) for axis in axes]
+
+
+def random_shape(generator: np.random.Generator, rank: int) -> list[int]:
+    extents = [1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 48, 65]
+    return [int(generator.choice(extents[: 12 if rank < 4 else 6])) for _ in range(rank)]
+
+
+def reduction(
+    name: str, x: np.ndarray, axes: list[int], keepdims: bool, shape: list[int | str] | None = None
+) -> Workload:
+    operator, reference = OPERATORS[name]
+    wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+    return Workload(
+        f"{name} of {shape or x.shape} over {axes}, keepdims {keepdims}",
+        lambda data: operator(data, axes, keepdims),
+        [x],
+        np.asarray(reference(wide, axis=tuple(axes), keepdims=keepdims)),
+        SCALAR if name in ("mean", "variance") and len(axes) == x.ndim and not keepdims else REDUCTION,
+        None if shape is None else [shape],
+    )
+
+
+def random_reduction(generator: np.random.Generator) -> Workload:
+    name = str(generator.choice(list(OPERATORS)))
+    shape = random_shape(generator, int(generator.integers(1, 5)))
+    axes = random_axes(generator, len(shape))
+    if name == "prod":
+        x = np.exp2(generator.integers(-1, 2, shape) / 16).astype(np.float32)
+    else:
+        x = normal(generator, *shape) + np.float32(0.5)
+    symbolic = some_symbolic(generator, shape, range(len(shape)))
+    return reduction(name, x, axes, bool(generator.random() < 0.5), symbolic)
+
+
+def test_random_reductions_agree_with_numpy(seed: int) -> None:
+    check_random(random_reduction, seed)
+
+
+def test_random_reductions_agree_with_numpy_on_avx2(avx2: str) -> None:
+    check_random(random_reduction, seed=1000, target=avx2, count=8)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float64"])
+def test_other_types_are_reduced(dtype: str) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(-50, 50, (5, 33)).astype(dtype)
+    check([reduction(name, x, axes, False) for name in ("sum", "max", "min") for axes in ([1], [0], [0, 1])])
+
+
+def test_large_maps_are_reduced_in_parallel() -> None:
+    generator = np.random.default_rng(0)
+    x = normal(generator, 3, 40, 30, 30)
+    check([reduction(name, x, [2, 3], True) for name in ("mean", "max")])
+    check([reduction("sum", x, [1], False), reduction("sum", x, [0], False)])
+
+
+def test_the_place_of_the_largest_element() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.permutation(4 * 33 * 5).reshape(4, 33, 5).astype(np.float32)
+    workloads = [
+        Workload(
+            f"argmax over {axis}",
+            lambda data, axis=axis: relax.op.argmax(data, axis),
+            [x],
+            np.argmax(x, axis),
+            frozenset({"fallback"}),
+        )
+        for axis in (0, 1, 2)
+    ]
+    check(workloads)
+
+
+def test_one_symbolic_kernel_serves_every_size() -> None:
+    generator = np.random.default_rng(0)
+    names = ("sum", "max", "mean")
+    compiled = CompiledWorkloads(
+        [reduction(name, normal(generator, 2, 2), [1], False, ["rows", "columns"]) for name in names]
+    )
+    for shape in ((1, 1), (3, 15), (1, 16), (5, 17), (2, 1000), (300, 64)):
+        x = normal(generator, *shape)
+        for number, name in enumerate(names):
+            expected = OPERATORS[name][1](x.astype(np.float64), axis=1)
+            np.testing.assert_allclose(compiled(number, [x]), expected, rtol=1e-5, atol=1e-4)
