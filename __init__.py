@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .compiler.driver import compile as compile
     from .runtime import Executable as Executable
     from .runtime import TensorSpec as TensorSpec
-    from .runtime import errors as errors
+    from . import errors as errors
     from .runtime import load as load
 
 _HOMES = {
@@ -22,7 +22,7 @@ _HOMES = {
     "TensorSpec": ".runtime",
     "load": ".runtime",
 }
-_MODULES = {"errors": ".runtime.errors", "runtime": ".runtime"}
+_MODULES = {"errors": ".errors", "runtime": ".runtime"}
 
 __version__ = "0.1.0"
 

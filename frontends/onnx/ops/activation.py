@@ -198,6 +198,5 @@ def _c(value: float, like: Any) -> Expr:
     return tirx.const(value, like.ty.dtype)
 
 
-
 def _where_positive(x: Any, positive: Any, other: Any) -> Expr:
     return tirx.Select(x > _c(0, x), positive, other)

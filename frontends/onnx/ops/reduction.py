@@ -10,6 +10,7 @@ from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ..extents import Extent, as_expression
+from ..loops import loop, loop_kernel, unravelled
 from ..node import Node, normalize_axis
 from ..precision import is_float, widened
 from ..registry import converts
@@ -226,21 +227,32 @@ def arg_extremum(node: Node) -> Expr:
     return node.te(mirror, from_end, name="mirrored_index")
 
 
-@converts("CumSum")
-def cumulative_sum(node: Node) -> Expr:
-    return _cumulative(node, relax.op.cumsum)
+@converts("CumSum", "CumProd")
+def cumulative(node: Node) -> Expr:
+    """Running sums or products along an axis, one line after another."""
+    dtype, shape = node.dtype(0), node.shape(0)
+    axis = normalize_axis(int(node.constant(1).reshape(-1)[0]), len(shape))
+    exclusive, reverse = bool(node.integer("exclusive", 0)), bool(node.integer("reverse", 0))
+    lines = [*shape[:axis], *shape[axis + 1 :]]
+    wide = "float32" if dtype in ("float16", "bfloat16") else dtype
+    summing = node.op_type == "CumSum"
+    count = as_expression(shape[axis])
 
+    def statements(inputs: list[Any], outputs: list[Any]) -> None:
+        (data,), (result, total) = inputs, outputs
+        with loop(node.extents.product(lines)) as line:
+            total[0] = tirx.const(0 if summing else 1, wide)
+            with loop(shape[axis]) as step:
+                along = count - 1 - step if reverse else step
+                rest = unravelled(line, lines)
+                place = (*rest[:axis], along, *rest[axis:])
+                if exclusive:
+                    result[place] = total[0]
+                total[0] = total[0] + data[place] if summing else total[0] * data[place]
+                if not exclusive:
+                    result[place] = total[0]
 
-@converts("CumProd")
-def cumulative_product(node: Node) -> Expr:
-    return _cumulative(node, relax.op.cumprod)
-
-
-def _cumulative(node: Node, op: Callable[..., Expr]) -> Expr:
-    axis = normalize_axis(int(node.constant(1).reshape(-1)[0]), node.rank(0))
-    exclusive = bool(node.integer("exclusive", 0))
-    tensor = node.tensor(0)
-    if not node.integer("reverse", 0):
-        return op(tensor, axis, exclusive=exclusive)
-    flipped = node.emit(relax.op.flip(tensor, axis))
-    return relax.op.flip(node.emit(op(flipped, axis, exclusive=exclusive)), axis)
+    tensor = node.builder.cast(node.tensor(0), wide)
+    outputs = [(shape, wide), ((1,), wide)]
+    result = loop_kernel(node.builder, [tensor], outputs, statements, "cumulative")[0]
+    return node.builder.cast(result, dtype)

@@ -1,4 +1,4 @@
-"""Import a model, build it without any schedule, run it, and compare with an independent reference."""
+"""Compile a model by the public API, run it, and compare with an independent reference."""
 
 from __future__ import annotations
 
@@ -9,28 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tvm
 from onnx.reference import ReferenceEvaluator
-from tvm import relax
 
-from relaxc.frontends.imported_model import ImportedModel
-from relaxc.frontends.onnx import import_onnx
+import relaxc
 
 Arrays = Mapping[str, np.ndarray]
-TARGET = {"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 2}
-
-
-class CompiledModel:
-    """An imported model that runs; its kernels are not scheduled, for speed of compilation."""
-
-    def __init__(self, imported: ImportedModel) -> None:
-        self.imported = imported
-        executable = relax.build(imported.module, tvm.target.Target(TARGET))
-        self._machine = relax.VirtualMachine(executable, tvm.cpu())
-
-    def __call__(self, feeds: Arrays) -> list[np.ndarray]:
-        inputs = [tvm.runtime.tensor(np.asarray(feeds[spec.name])) for spec in self.imported.inputs]
-        return [output.numpy() for output in self._machine["main"](*inputs)]
 
 
 def reference_results(model: onnx.ModelProto, feeds: Arrays) -> list[np.ndarray]:
@@ -58,7 +41,7 @@ def assert_same(
 
 
 @pytest.fixture
-def check() -> Callable[..., ImportedModel]:
+def check() -> Callable[..., relaxc.Executable]:
     """Compiles a model once and compares it with the reference on each of the feeds in turn."""
 
     def run(
@@ -68,11 +51,13 @@ def check() -> Callable[..., ImportedModel]:
         shapes: Mapping[str, Sequence[int]] | None = None,
         static_inputs: Arrays | None = None,
         **tolerance: float,
-    ) -> ImportedModel:
-        compiled = CompiledModel(import_onnx(model, shapes, static_inputs))
+    ) -> relaxc.Executable:
+        executable = relaxc.compile(model, shapes=shapes, static_inputs=static_inputs)
         for feed in feeds:
-            assert_same(compiled(feed), REFERENCES[reference](model, feed), **tolerance)
-        return compiled.imported
+            given = {spec.name: np.asarray(feed[spec.name]) for spec in executable.inputs}
+            results = list(executable.run(given).values())
+            assert_same(results, REFERENCES[reference](model, feed), **tolerance)
+        return executable
 
     return run
 
