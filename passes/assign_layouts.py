@@ -196,11 +196,11 @@ def _unary(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
 
 def _binary(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     left, right = call.args
-    if not (assigner.is_blocked(left) or assigner.is_blocked(right)):
-        return None
     channels = feature_map_channels(call)
-    operands = None if channels is None else [_operand(assigner, arg, channels) for arg in (left, right)]
-    if operands is None or None in operands:
+    if channels is None or not (assigner.is_blocked(left) or assigner.is_blocked(right)):
+        return None
+    operands = [_operand(assigner, arg, channels) for arg in (left, right)]
+    if None in operands:
         return None
     return assigner.emit(ir.Call(call.op, operands, call.attrs), channels)
 
@@ -254,40 +254,22 @@ def _mean(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
 
 def _concat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     parts = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
-    channels = [feature_map_channels(part) for part in parts]
-    whole_blocks = all(c is not None and c % assigner.block == 0 for c in channels)
-    if int(call.attrs.axis) != 1 or not whole_blocks or not any(map(assigner.is_blocked, parts)):
+    if int(call.attrs.axis) != 1 or not any(map(assigner.is_blocked, parts)):
         return None
-    blocked = [assigner.as_blocked(part) for part in parts]
-    if any(part is None for part in blocked):
+    if any((feature_map_channels(part) or 1) % assigner.block for part in parts):
         return None
-    return assigner.emit(relax.op.concat([part.expr for part in blocked], axis=1), sum(channels))
+    blocked = [part for part in map(assigner.as_blocked, parts) if part is not None]
+    if len(blocked) != len(parts):
+        return None
+    channels = sum(part.channels for part in blocked)
+    return assigner.emit(relax.op.concat([part.expr for part in blocked], axis=1), channels)
 
 
-_UNARY = [
-    "abs",
-    "ceil",
-    "clip",
-    "cos",
-    "erf",
-    "exp",
-    "floor",
-    "negative",
-    "round",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sqrt",
-    "square",
-    "tanh",
-    "nn.gelu",
-    "nn.gelu_tanh",
-    "nn.leakyrelu",
-    "nn.relu",
-    "nn.silu",
+_UNARY = (
+    *("abs", "ceil", "clip", "cos", "erf", "exp", "floor", "negative", "round", "sigmoid", "sign", "sin"),
+    *("sqrt", "square", "tanh", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu", "nn.selu", "nn.silu"),
     "nn.softplus",
-    "nn.selu",
-]
+)
 _BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
 _WINDOW = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 _POOLS: dict[str, tuple[Callable[..., relax.Expr], Sequence[str]]] = {
