@@ -1,8 +1,8 @@
 """Runs the backend suite of the installed onnx, and holds the result against the recorded one.
 
 Run it as ``python -m benchmarks.conformance`` in the root folder; ``make conformance`` does. Every case runs
-in a process that may crash or hang. Exits 1 if a suite passes fewer cases than recorded, or, with --sample, if
-any case fails that passed when the record was made.
+in a process that may crash or hang. Exits 1 if a suite passes fewer cases than recorded, or, with --sample,
+if any case fails that passed when the record was made.
 """
 
 from __future__ import annotations

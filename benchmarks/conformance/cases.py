@@ -1,4 +1,4 @@
-"""The cases of onnx's backend suite, which the installed onnx package makes or carries: no network is needed."""
+"""The cases of onnx's backend suite, which the installed onnx makes or carries: no network is needed."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
+from pathlib import Path
 
 from .cases import Case
 from .implementations import Implementation
@@ -19,6 +20,10 @@ from .outcome import Outcome, failure
 
 # Cases travel to the workers by being there when they are forked.
 _CONTEXT = multiprocessing.get_context("fork")
+
+# On a busy machine, seconds of the clock say little: the limit is for processor time, and for so many times
+# as much of the clock's, because who waits for a lock takes no processor time at all.
+_PATIENCE = 10
 
 # Address space of a worker: enough for any case, little enough that a runaway one leaves the machine alone.
 _MEMORY_LIMIT = 8 << 30
@@ -30,7 +35,8 @@ class _Worker:
 
     Attributes:
         case: the index of the case that it is at, None when idle.
-        deadline: when that case's time is over.
+        deadline: when to look whether that case's time is over.
+        begun: when it was given the case, on the clock, and its processor time then.
         cases_begun: how many it has been given.
     """
 
@@ -38,12 +44,20 @@ class _Worker:
     connection: Connection
     case: int | None = None
     deadline: float = 0.0
+    begun: tuple[float, float] = (0.0, 0.0)
     cases_begun: int = 0
 
     def give(self, case: int, limit_s: float) -> None:
-        self.case, self.deadline = case, time.monotonic() + limit_s
+        now = time.monotonic()
+        self.case, self.deadline = case, now + limit_s
+        self.begun = (now, _processor_seconds(self.process.pid))
         self.cases_begun += 1
         self.connection.send(case)
+
+    def seconds_left(self, limit_s: float) -> float:
+        """How long it may still take, by its processor time and by the clock."""
+        used = _processor_seconds(self.process.pid) - self.begun[1]
+        return min(limit_s - used, self.begun[0] + _PATIENCE * limit_s - time.monotonic())
 
     def stop(self) -> None:
         self.process.kill()
@@ -90,6 +104,9 @@ class _Pool:
         if not ready:
             if time.monotonic() < worker.deadline:
                 return None
+            if (left := worker.seconds_left(self.limit_s)) > 0:
+                worker.deadline = time.monotonic() + max(left, 0.1)
+                return None
             self.restart(worker)
             return failure("hang", f"not done after {self.limit_s:g} s")
         try:
@@ -125,7 +142,7 @@ def run_isolated(
         run: the implementation. It is imported in the workers, with one thread for each.
         cases: what to run.
         jobs: how many processes.
-        limit_s: seconds for one case, after which its process is killed.
+        limit_s: seconds of processor time for one case, after which its process is killed.
         report: is told how many cases are done, and the latest outcome.
 
     Returns:
@@ -147,6 +164,15 @@ def run_isolated(
         for worker in pool.workers:
             worker.stop()
     return [outcomes[index] for index in range(len(cases))]
+
+
+def _processor_seconds(pid: int | None) -> float:
+    """What a process and the children it has waited for have used (proc_pid_stat(5), fields 14 to 17)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _serve(connection: Connection, cases: Sequence[Case], run: Implementation) -> None:

@@ -19,7 +19,7 @@ DOMAINS = {"": "ai.onnx", "ai.onnx.ml": "ai.onnx.ml", "ai.onnx.preview.training"
 _HEAD = """# ONNX operators
 
 What `make conformance` found: all cases of the backend suite of onnx {onnx}, each compiled and run through
-the public interface and compared as onnx's own runner does. This page is generated; the command writes it anew.
+the public interface and compared as onnx's own runner does. This page is generated.
 
 - **Opsets**: the versions of the operator's definition that the importer takes; a model of a later opset uses
   the latest definition before it.

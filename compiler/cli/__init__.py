@@ -19,6 +19,7 @@ _COMMANDS = {
     "bench": ("bench", "bench"),
     "inspect": ("inspect", "inspect_file"),
     "targets": ("targets", "targets"),
+    "verify": ("verify", "verify"),
     "demo": ("demo", "demo"),
 }
 

@@ -1,0 +1,1 @@
+"""Holding compiled models against a reference, and finding where they differ."""
