@@ -8,13 +8,15 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests already run JOBS processes at once: one thread each keeps them from fighting over the cores.
 PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
-.PHONY: help demo test lint types imports unit-tests test-models bench format clean
+.PHONY: help demo test lint types imports unit-tests test-models conformance conformance-sample \
+        bench format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo         compile a text recogniser, read a line of text with it, time it'
-	@echo 'make test         lint, types, import rules and all tests but the whole models'
+	@echo 'make test         lint, types, import rules, all tests but the whole models, a sample of conformance'
 	@echo 'make test-models  whole real models and full-size architectures against ONNX Runtime'
+	@echo 'make conformance  onnx'"'"'s whole backend suite; writes docs/operators.md'
 	@echo 'make bench        latency and start-up time beside ONNX Runtime'
 	@echo 'make format       format the code'
 	@echo 'make clean        remove what the other targets made'
@@ -22,7 +24,7 @@ help:
 demo: $(VENV)/.installed-demo
 	$(BIN)/relaxc demo --output build
 
-test: lint types imports unit-tests
+test: lint types imports unit-tests conformance-sample
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -39,6 +41,12 @@ unit-tests: $(VENV)/.installed-test
 
 test-models: $(VENV)/.installed-test
 	$(PYTEST) -m models tests/models
+
+conformance: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.conformance --jobs $(JOBS) --peer onnxruntime
+
+conformance-sample: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.conformance --jobs $(JOBS) --sample
 
 bench: $(VENV)/.installed-demo
 	$(BIN)/python -m benchmarks.end_to_end

@@ -28,7 +28,7 @@ def test_infinities_and_nan_must_be_where_they_belong(pair: tuple[float, float])
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.float16, ml_dtypes.bfloat16])
 def test_any_element_type_can_be_compared(dtype: type) -> None:
-    value = np.array([0, 1, 1], dtype)
+    value: np.ndarray = np.array([0, 1, 1], dtype)
     assert compare_arrays("y", value, value, TIGHT).agrees
     assert compare_arrays("y", value, value[::-1], TIGHT).mismatches == 2
 

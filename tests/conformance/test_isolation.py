@@ -1,0 +1,67 @@
+"""Cases run in processes that may crash and hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.conformance.cases import Case
+from benchmarks.conformance.isolation import run_isolated
+from benchmarks.conformance.outcome import Outcome
+
+_begun: list[str] = []
+
+
+def _misbehaving(case: Case) -> Outcome:
+    """Does what the case is called."""
+    _begun.append(case.name)
+    kind = case.name.partition("-")[0]
+    if kind == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif kind == "exit":
+        os._exit(3)
+    elif kind == "loop":
+        while True:
+            pass
+    elif kind == "sleep":
+        time.sleep(1000)
+    elif kind == "victim" and len(_begun) > 1:
+        os.kill(os.getpid(), signal.SIGABRT)
+    elif kind == "memory":
+        np.zeros(1 << 40, np.uint8)
+    return Outcome(True, reason=case.name)
+
+
+def _run(names: list[str], limit_s: float = 0.2) -> dict[str, Outcome]:
+    cases = [Case(name, "node", 0, 0) for name in names]
+    return dict(zip(names, run_isolated(_misbehaving, cases, 2, limit_s), strict=True))
+
+
+def test_all_outcomes_come_in_the_order_of_the_cases() -> None:
+    names = [f"fine-{index}" for index in range(20)]
+    assert [outcome.reason for outcome in _run(names).values()] == names
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "reason"),
+    [
+        ("crash", "crash", "the process ended with SIGSEGV"),
+        ("exit", "crash", "the process ended with exit code 3"),
+        ("loop", "hang", "not done after 0.2 s"),
+        ("sleep", "hang", "not done after 0.2 s"),
+        ("memory", "out of memory", "more than 8 GB were asked for"),
+    ],
+)
+def test_a_bad_case_fails_alone(name: str, cause: str, reason: str) -> None:
+    outcomes = _run(["fine-1", "fine-2", name, "fine-3", "fine-4"])
+    bad = outcomes.pop(name)
+    assert (bad.passed, bad.cause, bad.reason) == (False, cause, reason)
+    assert all(outcome.passed for outcome in outcomes.values())
+
+
+def test_the_victim_of_an_earlier_case_gets_a_fresh_process() -> None:
+    assert all(outcome.passed for outcome in _run(["fine-1", "fine-2", "fine-3", "victim-1"]).values())
