@@ -22,7 +22,7 @@ from .blocks import (
     root_blocks,
     static_product,
 )
-from .spatial import SERIAL_WORK, VECTOR_ELEMENTS, schedule_spatial, vectorise_inner
+from .spatial import SERIAL_WORK, VECTOR_ELEMENTS, parallelise_outer, schedule_spatial, vectorise_inner
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _schedule_alone(sch: Schedule, block: SBlockRV) -> None:
         inner = [spatial.pop()]
     sch.reorder(*spatial, *reduced, *inner)
     if spatial and (total is None or total >= SERIAL_WORK):
-        parallelise(sch, spatial)
+        parallelise_outer(sch, spatial)
     sch.decompose_reduction(block, reduced[0])
 
 

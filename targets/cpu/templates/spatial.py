@@ -20,7 +20,7 @@ def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
     loops = list(sch.get_loops(block))
     if not loops:
         return
-    if _same_index_everywhere(sch, block):
+    if _may_become_one(sch, loops) and _same_index_everywhere(sch, block):
         loops = [sch.fuse(*loops)] if len(loops) > 1 else loops
     total = static_product(sch, loops)
     if len(loops) == 1:
@@ -74,6 +74,14 @@ def vectorise_inner(sch: Schedule, loops: list[LoopRV]) -> list[LoopRV]:
         sch.vectorize(lane)
         return [*loops[:-1], outer]
     return loops[:-1]
+
+
+def _may_become_one(sch: Schedule, loops: list[LoopRV]) -> bool:
+    """Whether TVM can tell the indices of fused ``loops`` apart again, should the block need one by itself.
+
+    It does so by dividing by the inner extents, and fails on some that are expressions.
+    """
+    return all(isinstance(sch.get(loop).extent, tirx.IntImm | tirx.Var) for loop in loops[1:])
 
 
 def _same_index_everywhere(sch: Schedule, block: SBlockRV) -> bool:
