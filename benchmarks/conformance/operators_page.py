@@ -13,6 +13,7 @@ import onnx
 
 from .cases import Case
 from .outcome import Outcome
+from .records import Record
 
 DOMAINS = {"": "ai.onnx", "ai.onnx.ml": "ai.onnx.ml", "ai.onnx.preview.training": "ai.onnx.preview.training"}
 
@@ -29,11 +30,6 @@ the public interface and compared as onnx's own runner does. This page is genera
   a type.
 
 """
-_OTHER_SUITES = {
-    "simple": "Small whole models",
-    "pytorch-converted": "Models exported from PyTorch modules",
-    "pytorch-operator": "Models exported from PyTorch operators",
-}
 
 
 @dataclass
@@ -47,17 +43,28 @@ class _Row:
         return [(case, outcome) for case, outcome in self.results if outcome.passed]
 
 
-def operators_page(cases: Sequence[Case], outcomes: Sequence[Outcome], onnx_version: str) -> str:
-    """The page as Markdown."""
+def operators_page(
+    cases: Sequence[Case], outcomes: Sequence[Outcome], current: Record, peer: Record | None
+) -> str:
+    """The page as Markdown, with the totals of a peer beside ours where there is one."""
     results = list(zip(cases, outcomes, strict=True))
     rows = _rows([result for result in results if result[0].suite == "node"])
-    parts = [_HEAD.format(onnx=onnx_version)]
+    parts = [_HEAD.format(onnx=current.versions["onnx"]), *_totals(current, peer)]
     for domain, title in DOMAINS.items():
         parts += [f"## {title}\n\n", *_table(domain, rows), "\n"]
-    for suite, title in _OTHER_SUITES.items():
-        parts += _suite(title, [result for result in results if result[0].suite == suite])
     parts += ["## Failures\n\n", *_failures(results)]
     return "".join(parts)
+
+
+def _totals(current: Record, peer: Record | None) -> Iterator[str]:
+    """A row a suite."""
+    beside = peer.title if peer else "Peer"
+    yield f"| Suite | Cases | Passed | Of these static | {beside} |\n|---|---|---|---|---|\n"
+    for suite, cases in current.cases.items():
+        its_count = peer.passed(suite) if peer else "-"
+        static = len(current.static[suite])
+        yield f"| {suite} | {cases} | {current.passed(suite)} | {static} | {its_count} |\n"
+    yield "\n"
 
 
 def _rows(results: Iterable[tuple[Case, Outcome]]) -> dict[tuple[str, str], _Row]:
@@ -132,11 +139,6 @@ def _element_types(value: Any) -> Iterator[str]:
     elif value is not None:
         dtype = np.asarray(value).dtype
         yield "string" if dtype.kind in "OU" else dtype.name
-
-
-def _suite(title: str, results: Sequence[tuple[Case, Outcome]]) -> Iterator[str]:
-    passed = sum(outcome.passed for _, outcome in results)
-    yield f"## {title}\n\n{passed} of {len(results)} pass.\n\n"
 
 
 def _failures(results: Sequence[tuple[Case, Outcome]]) -> Iterator[str]:

@@ -54,6 +54,11 @@ class Record:
         FOLDER.mkdir(exist_ok=True)
         (FOLDER / f"{name}.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
 
+    @property
+    def title(self) -> str:
+        """The peer and its version."""
+        return " ".join(f"{name} {version}" for name, version in self.versions.items() if name != "onnx")
+
     def passed(self, suite: str) -> int:
         """How many cases of a suite passed."""
         return self.cases[suite] - len(self.failed[suite])

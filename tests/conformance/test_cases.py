@@ -126,7 +126,9 @@ def test_the_page_counts_expansions_with_their_operator(cases: dict[str, Case]) 
         cases[name] for name in ("test_gelu_default_1", "test_gelu_default_1_expanded", "test_sign_model")
     ]
     outcomes = [Outcome(True, ("x",)), Outcome(False, cause="wrong result", reason="a|b"), Outcome(True)]
-    page = operators_page(some, outcomes, "1")
+    record = Record.of(some, outcomes, {"onnx": "1"})
+    page = operators_page(some, outcomes, record, Record.of(some, outcomes, {"onnx": "1", "peer": "2"}))
     assert "| Gelu | 20 | float32 | 1/2 | 1 |\n" in page
-    assert "1 of 1 pass." in page
+    assert "| Suite | Cases | Passed | Of these static | peer 2 |\n" in page
+    assert "| node | 2 | 1 | 1 | 1 |\n" in page
     assert "| test_gelu_default_1_expanded | node | wrong result | a\\|b |\n" in page
