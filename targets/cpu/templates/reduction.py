@@ -140,7 +140,7 @@ def _schedule_alone(sch: Schedule, block: SBlockRV) -> None:
         inner = [spatial.pop()]
     sch.reorder(*spatial, *reduced, *inner)
     if spatial and (total is None or total >= SERIAL_WORK):
-        parallelise_outer(sch, spatial)
+        (parallelise_outer if static_product(sch, spatial) is None else parallelise)(sch, spatial)
     sch.decompose_reduction(block, reduced[0])
 
 

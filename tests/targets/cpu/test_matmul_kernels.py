@@ -10,7 +10,8 @@ from tvm import relax
 from tests.targets.kernel_workloads import Extent, Workload, check, check_random, normal, some_symbolic
 
 PACKED = frozenset({"matmul"})
-UNPACKED = frozenset({"reduction"})
+TVM_MATMUL = frozenset({"reduction"})
+"""What is no product of two matrices."""
 
 Epilogue = tuple[str, Callable[[relax.Expr], relax.Expr], Callable[[np.ndarray], np.ndarray]]
 NOTHING: Epilogue = ("nothing", lambda y: y, lambda y: y)
@@ -71,7 +72,7 @@ def random_by_constant(generator: np.random.Generator) -> Workload:
 
 
 def random_by_variable(generator: np.random.Generator) -> Workload:
-    """Both operands are known at run time only, as in attention."""
+    """Both operands are known at run time only."""
     M, K, N = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17, 33, 64], 3))
     batch = [int(extent) for extent in generator.integers(1, 5, generator.choice([0, 1, 2]))]
     x, y = normal(generator, *batch, M, K), weights(generator, K, N)
@@ -83,13 +84,48 @@ def random_by_variable(generator: np.random.Generator) -> Workload:
         relax.op.matmul,
         [x, y],
         x.astype(np.float64) @ y,
-        UNPACKED,
+        PACKED,
         [left, right],
     )
 
 
+def random_scores(generator: np.random.Generator) -> Workload:
+    """Queries times keys, as in attention: heads are split from [batch, tokens, heads * width] before."""
+    batch, tokens, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 4))
+    q, k = (normal(generator, batch, tokens, heads, width) for _ in range(2))
+    symbolic = some_symbolic(generator, q.shape, [0, 1])
+    return Workload(
+        f"scores of {symbolic}",
+        lambda a, b: relax.op.matmul(
+            relax.op.permute_dims(a, [0, 2, 1, 3]), relax.op.permute_dims(b, [0, 2, 3, 1])
+        ),
+        [q, k],
+        np.einsum("bthc,bshc->bhts", q.astype(np.float64), k),
+        PACKED,
+        [symbolic, symbolic],
+    )
+
+
+def random_mixture(generator: np.random.Generator) -> Workload:
+    """Probabilities times values, as in attention, with the heads joined again behind."""
+    batch, tokens, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 4))
+    p, v = normal(generator, batch, heads, tokens, tokens), normal(generator, batch, tokens, heads, width)
+    values = some_symbolic(generator, v.shape, [0, 1])
+    return Workload(
+        f"mixture of {values}",
+        lambda a, b: relax.op.permute_dims(
+            relax.op.matmul(a, relax.op.permute_dims(b, [0, 2, 1, 3])), [0, 2, 1, 3]
+        ),
+        [p, v],
+        np.einsum("bhts,bshc->bthc", p.astype(np.float64), v),
+        PACKED,
+        [[values[0], heads, values[1], values[1]], values],
+    )
+
+
 def random_product(generator: np.random.Generator) -> Workload:
-    return (random_by_constant if generator.random() < 0.75 else random_by_variable)(generator)
+    draws = (random_by_constant, random_by_constant, random_by_variable, random_scores, random_mixture)
+    return draws[int(generator.integers(len(draws)))](generator)
 
 
 def test_random_products_agree_with_numpy(seed: int) -> None:
@@ -109,7 +145,7 @@ def test_vectors_times_matrices() -> None:
         lambda data: relax.op.matmul(data, relax.const(matrix)),
         [vector],
         vector.astype(np.float64) @ matrix,
-        UNPACKED,
+        TVM_MATMUL,
     )
     check([row, no_matrix])
 
