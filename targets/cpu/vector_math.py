@@ -89,8 +89,12 @@ def _two_to(power: tirx.Expr) -> tirx.Expr:
 
 
 def sigmoid(x: tirx.Expr) -> tirx.Expr:
-    """1 / (1 + e^-x)."""
-    return _like(1, x) / (_like(1, x) + exp(-x))
+    """1 / (1 + e^-x); e^x / (1 + e^x) below zero, where e^-x might overflow before the result is zero."""
+
+    def from_power(e: tirx.Expr) -> tirx.Expr:
+        return tirx.Select(x < _like(0, x), e, _like(1, x)) / (_like(1, x) + e)
+
+    return _let(exp(-tirx.abs(x)), from_power)
 
 
 def tanh(x: tirx.Expr) -> tirx.Expr:
@@ -98,7 +102,7 @@ def tanh(x: tirx.Expr) -> tirx.Expr:
 
     def from_magnitude(a: tirx.Expr) -> tirx.Expr:
         square = x * x
-        small = x + x * square * _polynomial(_TANH, square)
+        small = x * (_like(1, x) + square * _polynomial(_TANH, square))
         large = _like(1, x) - _like(2, x) / (exp(a * _like(2, x)) + _like(1, x))
         return tirx.Select(a < _like(_TANH_SMALL, x), small, _with_sign(large, x))
 

@@ -1,0 +1,112 @@
+"""Elementary functions on all magnitudes of float32, special values among them, against float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tvm import relax
+
+from tests.targets.kernel_workloads import CompiledWorkloads, Workload
+
+MAX_ULP = 3.0
+STEP = 4093
+"""A prime: every STEP-th bit pattern is about a million numbers, with all exponents and mixed mantissas."""
+
+Operator = Callable[[relax.Expr], relax.Expr]
+FUNCTIONS: dict[str, tuple[Operator, Callable[[np.ndarray], np.ndarray]]] = {
+    "exp": (relax.op.exp, np.exp),
+    "sigmoid": (relax.op.sigmoid, lambda x: 1 / (1 + np.exp(-x))),
+    "tanh": (relax.op.tanh, np.tanh),
+    "erf": (relax.op.erf, lambda x: np.vectorize(math.erf)(x)),
+}
+SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, -1e-39, 1.1754944e-38, np.inf, -np.inf], np.float32)
+EVERY_MAGNITUDE = np.concatenate([np.arange(0, 2**32, STEP, dtype=np.uint32).view(np.float32), SPECIAL])
+USUAL = np.linspace(-20, 20, 1 << 20, dtype=np.float32)
+
+ExactCall = Callable[[str, np.ndarray], np.ndarray]
+
+
+def compiled(target: str) -> ExactCall:
+    """The functions in machine code for ``target``, on vectors of any length."""
+    empty = np.zeros(1, np.float32)
+    kind = frozenset({"elementwise"})
+    workloads = [Workload(name, op, [empty], empty, kind, [["n"]]) for name, (op, _) in FUNCTIONS.items()]
+    machine_code = CompiledWorkloads(workloads, target)
+    return lambda name, x: machine_code(list(FUNCTIONS).index(name), [x])
+
+
+@pytest.fixture(scope="module")
+def native() -> ExactCall:
+    return compiled("native")
+
+
+def exact(name: str, x: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return FUNCTIONS[name][1](x.astype(np.float64))
+
+
+def ulps(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """The error in units of the last place of the float32 nearest to ``expected``."""
+    with np.errstate(all="ignore"):
+        nearest = expected.astype(np.float32)
+        error = np.abs(actual.astype(np.float64) - expected) / np.spacing(np.abs(nearest)).astype(np.float64)
+    same = (actual == nearest) | (np.isnan(actual) & np.isnan(nearest))
+    return np.asarray(np.where(same, 0.0, error))
+
+
+def assert_accurate(function: ExactCall, name: str, x: np.ndarray) -> None:
+    errors = ulps(function(name, x), exact(name, x))
+    worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
+    assert errors[worst] <= MAX_ULP, f"{name}({x[worst]!r}) is {errors[worst]:.2f} ulp off"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_magnitude_is_accurate(native: ExactCall, name: str) -> None:
+    assert_accurate(native, name, EVERY_MAGNITUDE)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_usual_range_is_accurate(native: ExactCall, name: str) -> None:
+    assert_accurate(native, name, USUAL)
+
+
+def test_avx2_computes_the_same_accuracy(avx2: str) -> None:
+    function = compiled(avx2)
+    for name in FUNCTIONS:
+        assert_accurate(function, name, EVERY_MAGNITUDE[::16])
+        assert_accurate(function, name, USUAL[::16])
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf"])
+def test_odd_functions_keep_the_sign_of_zero(native: ExactCall, name: str) -> None:
+    zeros = np.array([0.0, -0.0], np.float32)
+    np.testing.assert_array_equal(np.signbit(native(name, zeros)), [False, True])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nan_stays_nan(native: ExactCall, name: str) -> None:
+    assert np.isnan(native(name, np.full(33, np.nan, np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [("exp", 0.0, np.inf), ("sigmoid", 0.0, 1.0), ("tanh", -1.0, 1.0), ("erf", -1, 1)],
+)
+def test_infinities_give_the_limits(native: ExactCall, name: str, low: float, high: float) -> None:
+    infinities = np.array([-np.inf, np.inf], np.float32)
+    np.testing.assert_array_equal(native(name, infinities), np.array([low, high], np.float32))
+
+
+def test_small_results_of_exp_are_denormal_numbers(native: ExactCall) -> None:
+    x = np.linspace(-104, -87, 1001, dtype=np.float32)
+    assert_accurate(native, "exp", x)
+    assert (native("exp", x)[1:-100] > 0).any()
+
+
+def test_other_types_keep_their_own_lowering() -> None:
+    x = np.linspace(-3, 3, 100)
+    doubles = CompiledWorkloads([Workload("exp", relax.op.exp, [x], x, frozenset({"elementwise"}))])
+    np.testing.assert_allclose(doubles(0, [x]), np.exp(x), rtol=1e-14)
