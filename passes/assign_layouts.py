@@ -56,15 +56,17 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
         self.blocked: dict[relax.Var, Blocked] = {}
         self.plain: dict[relax.Var, relax.Expr] = {}
         self.packed: dict[relax.Var, Blocked] = {}
+        self.parts: dict[relax.Var, list[Blocked]] = {}
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         value = binding.value
         if isinstance(value, relax.If):
             self._materialise(relax.analysis.free_vars(value))
-        rule = (
-            _RULES.get(value.op.name) if isinstance(value, ir.Call) and isinstance(value.op, ir.Op) else None
-        )
-        result = None if rule is None else rule(self, value)
+        parts = _split(self, binding)
+        if parts is not None:
+            self.parts[binding.var] = parts
+            return
+        result = self._blocked_value(value)
         if result is None:
             super().visit_var_binding_(binding)
             return
@@ -73,7 +75,16 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
             output = self.builder_.emit_output(self._unpacked(result))
             self.set_var_remap(binding.var, output)
 
+    def _blocked_value(self, value: relax.Expr) -> Blocked | None:
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.parts:
+            return self.parts[value.tuple_value][value.index]
+        is_operator = isinstance(value, ir.Call) and isinstance(value.op, ir.Op)
+        rule: LayoutRule | None = _RULES.get(value.op.name) if is_operator else None
+        return None if rule is None else rule(self, value)
+
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
+        if var in self.parts:
+            return relax.Tuple([self.builder_.emit(self._unpacked(part)) for part in self.parts[var]])
         return self.in_nchw(var) if var in self.blocked else super().visit_dataflow_var_(var)
 
     def in_nchw(self, var: relax.Var) -> relax.Expr:
@@ -117,7 +128,12 @@ LayoutRule = Callable[[LayoutAssigner, ir.Call], "Blocked | None"]
 
 def feature_map_channels(expr: relax.Expr) -> int | None:
     """C of a value typed [N, C, H, W] with a known C; None otherwise."""
-    shape = getattr(expr.ty, "shape", None)
+    return feature_map_channels_of(expr.ty)
+
+
+def feature_map_channels_of(ty: relax.Type) -> int | None:
+    """The same of a type."""
+    shape = getattr(ty, "shape", None)
     if shape is None or len(shape) != 4 or not isinstance(shape[1], tirx.IntImm):
         return None
     return int(shape[1])
@@ -265,6 +281,25 @@ def _concat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     return assigner.emit(relax.op.concat([part.expr for part in blocked], axis=1), channels)
 
 
+def _split(assigner: LayoutAssigner, binding: relax.VarBinding) -> list[Blocked] | None:
+    """The parts of a blocked value that is split between blocks; None for any other binding."""
+    call = binding.value
+    if not isinstance(call, ir.Call) or call.op != _SPLIT or not isinstance(binding.var, relax.DataflowVar):
+        return None
+    channels = [feature_map_channels_of(field) for field in call.ty.fields]
+    whole_blocks = all(c is not None and c % assigner.block == 0 for c in channels)
+    if int(call.attrs.axis) != 1 or not whole_blocks or not assigner.is_blocked(call.args[0]):
+        return None
+    source, begin, parts = assigner.blocked[call.args[0]], 0, []
+    for extent in (c for c in channels if c is not None):
+        first, last = begin // assigner.block, (begin + extent) // assigner.block
+        part = relax.op.strided_slice(source.expr, axes=[1], begin=[first], end=[last])
+        parts.append(assigner.emit(part, extent))
+        begin += extent
+    return parts
+
+
+_SPLIT = ir.Op.get("relax.split")
 _UNARY = (
     *("abs", "ceil", "clip", "cos", "erf", "exp", "floor", "negative", "round", "sigmoid", "sign", "sin"),
     *("sqrt", "square", "tanh", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu", "nn.selu", "nn.silu"),

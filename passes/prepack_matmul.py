@@ -18,7 +18,7 @@ from .compute.matmul import matmul_batched, matmul_packed
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
 
-ROWS_THAT_FILL_TILES = 24
+ROWS_THAT_FILL_TILES = 6
 FLOATS = ("float32",)
 
 
