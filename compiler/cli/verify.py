@@ -60,10 +60,9 @@ def verify(
     )
     failure = comparison.failure()
     _print_errors(comparison.errors)
-    if failure and layers:
-        _find_first_drift(comparison)
+    drift = _find_first_drift(comparison) if failure and layers else None
     if failure and reduce is not None:
-        _reduce(comparison, reduce)
+        _reduce(comparison, reduce, drift)
     if failure:
         raise RelaxcError(failure)
 
@@ -87,24 +86,28 @@ def _print_errors(errors: list[OutputError]) -> None:
         results().print(grid)
 
 
-def _find_first_drift(comparison: Comparison) -> None:
+def _find_first_drift(comparison: Comparison) -> Drift | None:
     if not comparison.wrong:
         typer.echo("the model gives no results, so there is no first node that differs; --reduce may help")
-        return
+        return None
     with progress() as report:
         drift = comparison.first_drift(report)
     _print_drift(drift)
+    return drift
 
 
-def _reduce(comparison: Comparison, path: Path) -> None:
+def _reduce(comparison: Comparison, path: Path, drift: Drift | None) -> None:
     with progress() as report:
-        smallest = comparison.reduce(report)
+        smallest = comparison.reduce(report, drift)
     _save(smallest, path)
 
 
 def _print_drift(drift: Drift | None) -> None:
     if drift is None:
-        typer.echo("every node agrees when its result is an output: the disagreement comes from fusing nodes")
+        typer.echo(
+            "compiled anew, every node agrees when its result is an output: the artifact is of another model "
+            "or compiler, or fusing nodes makes the difference"
+        )
         return
     node = drift.node
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type

@@ -31,6 +31,7 @@ class Comparison:
         executable: the compiled model, or the error with which compiling it ended.
         feed: a value for every input of the model.
         judge: the reference, the tolerance, and how to compile parts of the model.
+        of_another_file: whether the artifact says that it was compiled from another file.
         errors: by output, once ``failure`` has been called.
     """
 
@@ -38,6 +39,7 @@ class Comparison:
     executable: Executable | RelaxcError
     feed: Feed
     judge: Judge
+    of_another_file: bool = False
     errors: list[OutputError] = field(default_factory=list)
 
     @classmethod
@@ -57,14 +59,16 @@ class Comparison:
             RelaxcError: a file cannot be read, the inputs do not fit, or the reference is not installed.
         """
         chosen = choose_reference(reference)
-        model = load_model(model_path).proto
+        loaded = load_model(model_path)
+        model = loaded.proto
         executable = load(artifact) if artifact is not None else _compiled(model)
         specs = _specs(model, executable)
         given = read_npz(inputs, specs) if inputs is not None else {}
         feed = complete_feed(model, specs, given, shapes, seed)
         static = {name: value for name, value in feed.items() if name not in {s.name for s in specs}}
         alike = compiler_like(executable, static) if isinstance(executable, Executable) else compile_whole
-        return cls(model, executable, feed, Judge(chosen, alike, tolerance))
+        judge = Judge(chosen, alike, tolerance)
+        return cls(model, executable, feed, judge, _is_foreign(artifact, executable, loaded.source_hash))
 
     @property
     def wrong(self) -> bool:
@@ -89,7 +93,8 @@ class Comparison:
         if not wrong:
             return ""
         counted = f"{len(wrong)} of {len(self.errors)} outputs"
-        return f"{counted} differ from {self.judge.reference.label}: {'; '.join(wrong)}"
+        hint = "; the artifact was compiled from another file" if self.of_another_file else ""
+        return f"{counted} differ from {self.judge.reference.label}: {'; '.join(wrong)}{hint}"
 
     def first_drift(self, report: Callable[[str], None]) -> Drift | None:
         """As ``find_first_drift`` of this model."""
@@ -98,9 +103,10 @@ class Comparison:
             self.model, self.feed, judge.reference, judge.compile_model, judge.tolerance, report
         )
 
-    def reduce(self, report: Callable[[str], None]) -> FailingModel:
-        """As ``reduce_model`` of this model."""
-        return reduce_model(self.model, self.feed, self.judge, report)
+    def reduce(self, report: Callable[[str], None], suspect: Drift | None) -> FailingModel:
+        """As ``reduce_model`` of this model; a node that is known to differ saves the search."""
+        position = None if suspect is None else list(self.model.graph.node).index(suspect.node)
+        return reduce_model(self.model, self.feed, self.judge, report, position)
 
 
 def _compiled(model: onnx.ModelProto) -> Executable | RelaxcError:
@@ -108,6 +114,12 @@ def _compiled(model: onnx.ModelProto) -> Executable | RelaxcError:
         return compile_whole(model)
     except RelaxcError as error:
         return error
+
+
+def _is_foreign(artifact: Path | None, executable: Executable | RelaxcError, source_hash: str) -> bool:
+    if artifact is None or not isinstance(executable, Executable):
+        return False
+    return bool(executable.metadata["source_hash"] != source_hash)
 
 
 def _specs(model: onnx.ModelProto, executable: Executable | RelaxcError) -> Sequence[TensorSpec]:

@@ -58,7 +58,11 @@ class Judge:
 
 
 def reduce_model(
-    model: onnx.ModelProto, feed: Feed, judge: Judge, report: Callable[[str], None] = lambda _step: None
+    model: onnx.ModelProto,
+    feed: Feed,
+    judge: Judge,
+    report: Callable[[str], None] = lambda _step: None,
+    suspect: int | None = None,
 ) -> FailingModel:
     """The smallest part of a model that fails in the same way, by delta debugging over its nodes.
 
@@ -71,6 +75,7 @@ def reduce_model(
         feed: a value for every input.
         judge: decides what fails.
         report: is told, in one line each, what is going on.
+        suspect: the position of a node that may fail alone; it is tried first.
 
     Raises:
         RelaxcError: the model does not fail, or the reference cannot run it.
@@ -88,7 +93,9 @@ def reduce_model(
             return False
 
     positions = list(range(len(model.graph.node)))
-    if not fails(positions):
+    if suspect is not None and fails([suspect]):
+        positions = [suspect]
+    elif not fails(positions):
         return FailingModel(model, dict(feed))
     positions = minimal_subset(positions, fails, lambda left: report(f"{left} nodes still fail"))
     return _with_failing_output(FailingModel(*cutter.cut(positions)), wanted, judge)

@@ -94,6 +94,9 @@ def test_an_artifact_of_another_model_disagrees(command: Any, gemm_model: Path, 
     onnx.save(other, tmp_path / "other.onnx")
     done = command("verify", tmp_path / "other.onnx", tmp_path / "gemm.so")
     assert "1 of 1 outputs differ from ONNX Runtime: y: " in done.error
+    assert "the artifact was compiled from another file" in done.error
+    again = command("verify", tmp_path / "other.onnx", tmp_path / "gemm.so", "--layers")
+    assert "the artifact is of another model or compiler" in again.out
 
 
 def test_given_inputs_and_tolerances_are_used(command: Any, gemm_model: Path, tmp_path: Path) -> None:
@@ -122,6 +125,14 @@ class TestFaultyCompiler:
         assert [node.op_type for node in onnx.load(failing).graph.node] == ["Tanh"]
         again = command("verify", failing, "--inputs", tmp_path / "failing.npz")
         assert "differ from ONNX Runtime" in again.error
+
+    def test_the_node_that_layers_names_is_where_reducing_begins(
+        self, command: Any, chain: Path, tmp_path: Path
+    ) -> None:
+        failing = tmp_path / "failing.onnx"
+        done = command("verify", chain, "--layers", "--reduce", failing)
+        assert "nodes still fail" not in done.err
+        assert [node.op_type for node in onnx.load(failing).graph.node] == ["Tanh"]
 
     def test_the_artifact_itself_is_judged(self, command: Any, chain: Path, tmp_path: Path) -> None:
         command("compile", chain, "-o", tmp_path / "chain.so", "--shape", "x:2,8")
