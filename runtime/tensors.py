@@ -18,10 +18,12 @@ from .signature import TensorSpec
 
 ALIGNMENT = 64
 
-# Element types that NumPy's DLPack does not know cross as an unsigned integer of the same width.
-_CARRIERS = {1: "uint8", 2: "uint16"}
-# A value of 4 bits takes one byte, in NumPy (ml_dtypes) as in compiled code.
-_WIDENED = {"int4": "int8", "uint4": "uint8"}
+# An element type that NumPy's DLPack does not know crosses as an unsigned integer of the same width.
+_CARRIER = "uint16"
+# A value of at most 4 bits takes one byte, in NumPy (ml_dtypes) as in compiled code.
+_WIDENED = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
+# Compiled code takes floats of at most 8 bits as their codes.
+_CODED = "uint8"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ElementType:
     @property
     def staging(self) -> np.dtype[Any]:
         """The dtype into which a caller's array is copied: another only where the value must be widened."""
-        return self.carrier if str(self.carrier) == self.name else self.numpy
+        return self.carrier if self.numpy.name in _WIDENED else self.numpy
 
     @classmethod
     def named(cls, name: str) -> ElementType:
@@ -54,7 +56,9 @@ class ElementType:
             return cls(numpy_type, _WIDENED[name], np.dtype(_WIDENED[name]))
         if numpy_type.kind in "biuf" and numpy_type.isbuiltin == 1:
             return cls(numpy_type, name, numpy_type)
-        return cls(numpy_type, name, np.dtype(_CARRIERS[numpy_type.itemsize]))
+        if numpy_type.itemsize == 1:
+            return cls(numpy_type, _CODED, np.dtype(_CODED))
+        return cls(numpy_type, name, np.dtype(_CARRIER))
 
 
 def _extended_type(name: str) -> np.dtype[Any]:

@@ -13,8 +13,9 @@ from tvm.ir import Constant, Expr, Var
 
 from ...runtime.errors import InvalidModelError
 from .extents import Extent, Extents, as_expression
+from .narrow_types import decoded, ordinary
 from .tabulate import tabulate
-from .values import Array, SymbolicArray, Value
+from .values import Array, NarrowTensor, SymbolicArray, Value
 
 
 class GraphBuilder:
@@ -75,11 +76,13 @@ class GraphBuilder:
         return made
 
     def tensor(self, value: Value) -> Expr:
-        """The value as a Relax tensor; a symbolic array is materialised by a small kernel."""
+        """The value as a Relax tensor: a symbolic array by a small kernel, a narrow type decoded."""
         if isinstance(value, np.ndarray):
-            return self.constant(value)
+            return self.constant(ordinary(value))
         if isinstance(value, SymbolicArray):
             return self._materialize(value)
+        if isinstance(value, NarrowTensor):
+            return decoded(self, value)
         if not isinstance(value, Expr):
             raise InvalidModelError("a tensor is expected where the model has a sequence or nothing")
         return value

@@ -14,18 +14,21 @@ from tvm.ir import Expr
 from ...runtime.errors import InvalidModelError, RelaxcError, StaticInputRequired, UnsupportedOperatorError
 from ..imported_model import ImportedModel
 from . import ops, shape_numbers, shape_structure  # noqa: F401 - they register what they define
+from .binding_order import to_dataflow
 from .branch_choices import Choices, first_success
 from .constant_folding import constant_tensor, fold
 from .extents import Extents
 from .function_bodies import body_of, has_body
 from .graph_builder import GraphBuilder
 from .load import LoadedModel, load_model, opset_versions
+from .narrow_nodes import rewrapped, unwrapped
 from .node import Node, describe
 from .registry import find
+from .results import result_expression, result_spec
 from .scope import Scope
 from .shape_evaluators import evaluate
-from .signature import GraphInputs, bind_inputs, output_spec
-from .values import Value
+from .signature import GraphInputs, bind_inputs
+from .values import SymbolicArray, Value
 
 _CONVERSION_ERRORS = (
     ArithmeticError,
@@ -76,16 +79,16 @@ def _import(
     builder = GraphBuilder(extents)
     inputs = bind_inputs(loaded.proto.graph, extents, shapes, static_inputs)
     walk = _Walk(loaded.opsets, builder, choices)
+    declared = loaded.proto.graph.output
     with builder.main_function(inputs.parameters):
         outputs = walk.main(inputs)
-        builder.block_builder.emit_func_output(relax.Tuple(outputs))
+        builder.block_builder.emit_func_output(
+            relax.Tuple([result_expression(builder, value) for value in outputs])
+        )
     module = builder.block_builder.finalize()
     module = relax.transform.DeadCodeElimination(["main"])(module)
-    module = relax.transform.ConvertToDataflow(min_size=1)(module)
-    specs = [
-        output_spec(output.name, tensor, builder, inputs)
-        for output, tensor in zip(loaded.proto.graph.output, outputs, strict=True)
-    ]
+    module = to_dataflow(module)
+    specs = [result_spec(builder, output, value) for output, value in zip(declared, outputs, strict=True)]
     return ImportedModel(module, inputs.specs, tuple(specs), loaded.source_hash)
 
 
@@ -97,13 +100,17 @@ class _Walk:
         self._builder = builder
         self._choices = choices
 
-    def main(self, inputs: GraphInputs) -> list[Expr]:
-        """The main graph's outputs as tensors."""
+    def main(self, inputs: GraphInputs) -> list[Value]:
+        """The main graph's outputs."""
         graph = inputs.graph
         scope = Scope(graph, None)
         for name, value in inputs.values.items():
             scope.bind(name, value)
-        return [self._builder.tensor(value) for value in self._outputs(graph, scope)]
+        return [self._materialized(value) for value in self._outputs(graph, scope)]
+
+    def _materialized(self, value: Value) -> Value:
+        """Shape arithmetic that leaves the model becomes a tensor."""
+        return self._builder.tensor(value) if isinstance(value, SymbolicArray) else value
 
     def _subgraph(self, graph: onnx.GraphProto, inputs: PySequence[Value], outer: Scope) -> list[Value]:
         scope = Scope(graph, outer)
@@ -148,8 +155,11 @@ class _Walk:
         converter = find(node.domain, node.op_type, node.opset)
         if converter is None:
             return self._by_its_body(node)
-        result = converter(node)
+        moved = unwrapped(node)
+        result = converter(moved or node)
         results = list(result) if isinstance(result, list | tuple) else [result]
+        if moved is not None:
+            results = rewrapped(node, results)
         return [self._bound(value, name) for value, name in zip(results, node.outputs, strict=False)]
 
     def _by_its_body(self, node: Node) -> list[Value]:

@@ -15,7 +15,7 @@ from .extents import Extent, as_expression
 from .graph_builder import GraphBuilder
 
 Statements = Callable[[list[Any], list[Any]], None]
-"""Emits the body, given the inputs' and the outputs' buffers (indexed by tuples; an output may be read back)."""
+"""Emits the body, given the buffers of the inputs and of the outputs, which may be read back, too."""
 
 OutputType = tuple[Sequence[Extent], str]
 """Shape and element type."""

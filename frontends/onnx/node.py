@@ -14,7 +14,7 @@ from ...runtime.errors import InvalidModelError, StaticInputRequired
 from .branch_choices import Choices
 from .extents import Extent, Extents
 from .graph_builder import GraphBuilder
-from .values import Array, SymbolicArray, Value, is_shape_like
+from .values import Array, NarrowTensor, Sequence, SymbolicArray, Value, is_shape_like
 
 
 class Node:
@@ -54,6 +54,18 @@ class Node:
         self._run_subgraph = run_subgraph
         self._static_names = static_names
         self.choices = choices
+
+    def with_inputs(self, inputs: PySequence[Value]) -> Node:
+        """The same node on other values."""
+        return Node(
+            self.proto,
+            self.opset,
+            inputs,
+            self.builder,
+            self._run_subgraph,
+            self._static_names,
+            self.choices,
+        )
 
     @property
     def label(self) -> str:
@@ -124,6 +136,8 @@ class Node:
         value = self.value(index)
         if isinstance(value, np.ndarray | SymbolicArray):
             return value.shape
+        if isinstance(value, NarrowTensor):
+            return self.builder.shape(value.storage)
         return self.builder.shape(self.tensor(index))
 
     def rank(self, index: int) -> int:
@@ -132,9 +146,16 @@ class Node:
     def dtype(self, index: int) -> str:
         """An input's element type."""
         value = self.value(index)
-        if isinstance(value, np.ndarray | SymbolicArray):
+        if isinstance(value, np.ndarray | SymbolicArray | NarrowTensor):
             return str(value.dtype)
         return self.builder.dtype(self.tensor(index))
+
+    def sequence(self, index: int) -> Sequence:
+        """An input as a sequence."""
+        value = self.value(index)
+        if not isinstance(value, Sequence):
+            raise InvalidModelError(f"input {index} must be a sequence")
+        return value
 
     def axis(self, name: str, default: int, rank: int) -> int:
         """An axis attribute, counted from the front."""

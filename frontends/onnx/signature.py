@@ -11,11 +11,10 @@ import onnx
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from ...runtime.errors import InvalidModelError, ShapeError, UnsupportedOperatorError
+from ...runtime.errors import ShapeError, StaticInputRequired, UnsupportedOperatorError
 from ...runtime.signature import Dim, TensorSpec
 from .extents import Extent, Extents, as_expression
-from .graph_builder import GraphBuilder
-from .values import Array, Value, dtype_name
+from .values import Array, NarrowTensor, Sequence, Value, dtype_name, is_narrow, storage_dtype
 
 _ANONYMOUS = ("", "?", "-1", "None")
 
@@ -54,14 +53,15 @@ def bind_inputs(
     specs: list[TensorSpec] = []
     values: dict[str, Value] = {}
     for value in declared:
-        dtype = _element_type(value)
         if value.name in static_inputs:
-            values[value.name] = _static_value(value.name, static_inputs[value.name], dtype)
+            values[value.name] = _static_value(value, static_inputs[value.name])
             continue
+        dtype = _element_type(value)
         shape, dims = _input_shape(value, extents, bound, shapes.get(value.name))
-        parameter = relax.Var(value.name, relax.TensorType([as_expression(e) for e in shape], dtype))
+        stored = relax.TensorType([as_expression(e) for e in shape], storage_dtype(dtype))
+        parameter = relax.Var(value.name, stored)
         parameters.append(parameter)
-        values[value.name] = parameter
+        values[value.name] = NarrowTensor(parameter, dtype) if is_narrow(dtype) else parameter
         specs.append(TensorSpec(value.name, dims, dtype))
     for name in static_inputs.keys() & initialized:
         values[name] = np.asarray(static_inputs[name])
@@ -74,7 +74,23 @@ def _refuse_unknown(names: PySequence[str], given: Mapping[str, object], what: s
         raise ShapeError(f"{what}: the model has no input '{unknown[0]}'; its inputs are {', '.join(names)}")
 
 
-def _static_value(name: str, value: np.ndarray, dtype: str) -> Array:
+def _static_value(declared: onnx.ValueInfoProto, value: object) -> Value:
+    """A bound value: an array, a list for a sequence, None for an absent optional."""
+    kind = declared.type.WhichOneof("value")
+    if kind == "tensor_type":
+        return _static_tensor(declared.name, value, dtype_name(declared.type.tensor_type.elem_type))
+    return _static_structure(value)
+
+
+def _static_structure(value: object) -> Value:
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        return Sequence(tuple(_static_structure(item) for item in value))
+    return np.asarray(value)
+
+
+def _static_tensor(name: str, value: object, dtype: str) -> Array:
     array = np.asarray(value)
     if str(array.dtype) != dtype:
         raise ShapeError(f"static input '{name}' has dtype {array.dtype}, but the model declares {dtype}")
@@ -83,7 +99,11 @@ def _static_value(name: str, value: np.ndarray, dtype: str) -> Array:
 
 def _element_type(value: onnx.ValueInfoProto) -> str:
     if value.type.WhichOneof("value") != "tensor_type":
-        raise InvalidModelError(f"input '{value.name}' is not a tensor; bind it with static_inputs")
+        raise StaticInputRequired(
+            f"input '{value.name}' is a sequence or an optional and must be known when compiling; "
+            f"pass static_inputs for '{value.name}'",
+            (value.name,),
+        )
     try:
         return dtype_name(value.type.tensor_type.elem_type)
     except UnsupportedOperatorError as error:
@@ -112,7 +132,10 @@ def _bound_dimensions(
     """Symbolic name -> extent, from all that the user binds. Raises ShapeError on contradictions."""
     bound: dict[str, int] = {}
     for value in declared:
-        given = static_inputs[value.name].shape if value.name in static_inputs else shapes.get(value.name)
+        if value.type.WhichOneof("value") != "tensor_type":
+            continue
+        bound_value = static_inputs.get(value.name)
+        given = bound_value.shape if isinstance(bound_value, np.ndarray) else shapes.get(value.name)
         dims = _declared_dims(value)
         if given is None or dims is None:
             continue
@@ -157,16 +180,6 @@ def _input_shape(
         else:
             shape.append(extents.variable(dim) if dim else extents.fresh(f"{value.name}_d{axis}"))
     return shape, tuple(extent if isinstance(extent, int) else extent.name for extent in shape)
-
-
-def output_spec(name: str, tensor: Expr, builder: GraphBuilder, inputs: GraphInputs) -> TensorSpec:
-    """What a caller is told about an output."""
-    shape = tuple(_dim(extent) for extent in builder.shape(tensor))
-    return TensorSpec(name, shape, builder.dtype(tensor))
-
-
-def _dim(extent: Extent) -> Dim:
-    return extent if isinstance(extent, int) else format_extent(extent)
 
 
 _INFIX = {

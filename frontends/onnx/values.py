@@ -43,9 +43,22 @@ class Sequence:
     items: tuple[Value, ...]
 
 
-Value: TypeAlias = Array | SymbolicArray | Expr | Sequence | None
-"""A compile-time constant, a symbolic array, a Relax expression (a tensor computed at run time), a
-sequence of them, or None for an absent optional value."""
+@dataclass(frozen=True)
+class NarrowTensor:
+    """A run-time tensor of an element type that takes a byte each, whatever its width.
+
+    Attributes:
+        storage: int8 or uint8: values of integers, codes of floats.
+        dtype: the element type that ONNX gives it.
+    """
+
+    storage: Expr
+    dtype: str
+
+
+Value: TypeAlias = Array | SymbolicArray | Expr | NarrowTensor | Sequence | None
+"""A compile-time constant, a symbolic array, a Relax expression (a tensor computed at run time), one of a
+narrow type, a sequence of them, or None for an absent optional value."""
 
 
 def symbolic(elements: Iterable[Any], dtype: str = "int64") -> Value:
@@ -78,6 +91,18 @@ def is_shape_like(value: Value) -> bool:
     return is_constant(value) or isinstance(value, SymbolicArray)
 
 
+def is_narrow(dtype: str) -> bool:
+    """Whether elements of a type are held in bytes, as a ``NarrowTensor``."""
+    return dtype.startswith(("float8", "float4")) or dtype in ("int4", "uint4", "int2", "uint2")
+
+
+def storage_dtype(dtype: str) -> str:
+    """The type of the bytes that hold a narrow type; any other type holds itself."""
+    if not is_narrow(dtype):
+        return dtype
+    return "int8" if dtype in ("int4", "int2") else "uint8"
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy type of a TVM type's name; ml_dtypes supplies the narrow ones."""
     return np.dtype(getattr(ml_dtypes, name, name))
@@ -86,8 +111,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def dtype_name(element_type: int) -> str:
     """The TVM name of an ONNX element type. Raises UnsupportedOperatorError for those that do not compile.
 
-    Strings and complex numbers have no kernels; TVM converts 8-bit floats and stores 4-bit integers otherwise
-    than ONNX does.
+    Strings and complex numbers have no kernels.
     """
     if element_type not in _DTYPE_NAMES:
         kind = onnx.TensorProto.DataType.Name(element_type) if element_type in _KNOWN_TYPES else element_type
@@ -116,4 +140,14 @@ _DTYPE_NAMES: dict[int, str] = {
     _T.UINT32: "uint32",
     _T.UINT64: "uint64",
     _T.BFLOAT16: "bfloat16",
+    _T.FLOAT8E4M3FN: "float8_e4m3fn",
+    _T.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    _T.FLOAT8E5M2: "float8_e5m2",
+    _T.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
+    _T.FLOAT8E8M0: "float8_e8m0fnu",
+    _T.FLOAT4E2M1: "float4_e2m1fn",
+    _T.INT4: "int4",
+    _T.UINT4: "uint4",
+    _T.INT2: "int2",
+    _T.UINT2: "uint2",
 }

@@ -8,6 +8,7 @@ from . import (
     einsum,
     elementwise,
     indexing,
+    loops,
     matmul,
     normalization,
     padding,
@@ -17,6 +18,8 @@ from . import (
     reduction,
     resize,
     scatter,
+    selection,
+    sequences,
     shape,
     sorting,
 )
@@ -29,6 +32,7 @@ __all__ = [
     "einsum",
     "elementwise",
     "indexing",
+    "loops",
     "matmul",
     "normalization",
     "padding",
@@ -38,6 +42,8 @@ __all__ = [
     "reduction",
     "resize",
     "scatter",
+    "selection",
+    "sequences",
     "shape",
     "sorting",
 ]

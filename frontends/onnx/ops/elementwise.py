@@ -10,11 +10,12 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
+from ..narrow_types import encoded
 from ..node import Node
 from ..precision import is_float, widened
 from ..registry import converts
 from ..tabulate import tabulate
-from ..values import dtype_name
+from ..values import Value, dtype_name, is_narrow
 
 _UNARY: dict[str, Callable[[Expr], Expr]] = {
     "Acos": relax.op.acos,
@@ -308,18 +309,24 @@ def _clamped(x: Any, low: Any, high: Any) -> Expr:
 
 
 @converts("Cast")
-def cast(node: Node) -> Expr:
+def cast(node: Node) -> Value:
     return cast_to(node, dtype_name(node.integer("to")))
 
 
 @converts("CastLike")
-def cast_like(node: Node) -> Expr:
+def cast_like(node: Node) -> Value:
     return cast_to(node, node.dtype(1))
 
 
-def cast_to(node: Node, target: str) -> Expr:
+def cast_to(node: Node, target: str) -> Value:
     """The first input in another type; booleans are "not zero", as ONNX wants."""
-    source, tensor = node.dtype(0), node.tensor(0)
+    if node.dtype(0) == target:
+        return node.value(0)
+    tensor = node.builder.bound(node.tensor(0))
+    source = node.builder.dtype(tensor)
+    if is_narrow(target):
+        saturate = bool(node.integer("saturate", 1))
+        return encoded(node.builder, tensor, target, saturate, node.text("round_mode", "up"))
     if target == "bool" and source != "bool":
         zero = tirx.const(0, source)
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
+from ..narrow_types import encoded, is_narrow_float
 from ..node import Node, normalize_axis
 from ..registry import converts
 from ..tabulate import tabulate
-from ..values import dtype_name
+from ..values import NarrowTensor, Value, dtype_name, is_narrow, numpy_dtype, storage_dtype
 from .convolution import convolve, explicit_pads
 from .matmul import product
 from .padding import pad_constant
@@ -24,29 +26,46 @@ _INTEGERS = ("int8", "uint8", "int16", "uint16")
 
 
 @converts("QuantizeLinear")
-def quantize(node: Node) -> Expr:
+def quantize(node: Node) -> Value:
     target = node.dtype(2) if node.has(2) else "uint8"
     if not node.has(2) and node.integer("output_dtype", 0):
         target = dtype_name(node.integer("output_dtype"))
-    if target not in _INTEGERS:
-        raise InvalidModelError(f"quantization to {target} is not supported")
     x = node.builder.cast(node.tensor(0), "float32")
     scale = node.builder.cast(node.tensor(1), "float32")
     zero = node.tensor(2) if node.has(2) else None
-    return quantized(node, x, scale, zero, target)
+    if is_narrow_float(target):
+        return _quantized_float(node, x, scale, target)
+    if target not in _INTEGERS and not is_narrow(target):
+        raise InvalidModelError(f"quantization to {target} is not supported")
+    levels = quantized(node, x, scale, zero, target)
+    return NarrowTensor(node.builder.bound(levels), target) if is_narrow(target) else levels
+
+
+def _quantized_float(node: Node, x: Expr, scale: Expr, target: str) -> Value:
+    """To a narrow float, whose zero point is zero."""
+    place = _parameter_place(node, x, scale)
+
+    def compute(data: te.Tensor, step: te.Tensor) -> te.Tensor:
+        return tabulate(data.shape, lambda *i: data(*i) / step(*place(i)), name="scaled")
+
+    return encoded(
+        node.builder, node.te(compute, x, scale, name="scaled"), target, bool(node.integer("saturate", 1))
+    )
 
 
 def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None, target: str) -> Expr:
-    """saturate(round(x / scale) + zero), with the node's axis and block size."""
+    """saturate(round(x / scale) + zero), with the node's axis and block size; narrow integers in bytes."""
     place = _parameter_place(node, x, scale)
-    low, high = (tirx.const(int(v), "float32") for v in (np.iinfo(target).min, np.iinfo(target).max))
+    limits = ml_dtypes.iinfo(numpy_dtype(target))
+    low, high = (tirx.const(int(v), "float32") for v in (limits.min, limits.max))
+    held = storage_dtype(target)
 
     def compute(data: te.Tensor, step: te.Tensor, *offset: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Expr:
             level = tirx.nearbyint(data(*i) / step(*place(i)))
             if offset:
                 level = level + offset[0](*place(i)).astype("float32")
-            return tirx.max(tirx.min(level, high), low).astype(target)
+            return tirx.max(tirx.min(level, high), low).astype(held)
 
         return tabulate(data.shape, element, name="quantize")
 
@@ -55,19 +74,20 @@ def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None, target: str) 
 
 @converts("DequantizeLinear")
 def dequantize(node: Node) -> Expr:
-    if node.dtype(0) not in (*_INTEGERS, "int32"):
-        raise InvalidModelError(f"dequantization of {node.dtype(0)} is not supported")
-    result = node.dtype(1)
+    source, result = node.dtype(0), node.dtype(1)
+    if source not in (*_INTEGERS, "int32") and not is_narrow(source):
+        raise InvalidModelError(f"dequantization of {source} is not supported")
     if node.integer("output_dtype", 0):
         result = dtype_name(node.integer("output_dtype"))
-    x, scale = node.tensor(0), node.builder.cast(node.tensor(1), "float32")
+    x, scale = node.builder.bound(node.tensor(0)), node.builder.cast(node.tensor(1), "float32")
     place = _parameter_place(node, x, scale)
+    wide = "float32" if is_narrow_float(source) else "int32"
 
     def compute(data: te.Tensor, step: te.Tensor, *offset: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Expr:
-            level = data(*i).astype("int32")
+            level = data(*i).astype(wide)
             if offset:
-                level = level - offset[0](*place(i)).astype("int32")
+                level = level - offset[0](*place(i)).astype(wide)
             return level.astype("float32") * step(*place(i))
 
         return tabulate(data.shape, element, name="dequantize")
