@@ -77,10 +77,11 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
 
     def _blocked_value(self, value: relax.Expr) -> Blocked | None:
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.parts:
-            return self.parts[value.tuple_value][value.index]
+            return self.parts[value.tuple_value][int(value.index)]
         is_operator = isinstance(value, ir.Call) and isinstance(value.op, ir.Op)
-        rule: LayoutRule | None = _RULES.get(value.op.name) if is_operator else None
-        return None if rule is None else rule(self, value)
+        if not is_operator or value.op.name not in _RULES:
+            return None
+        return _RULES[value.op.name](self, value)
 
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
         if var in self.parts:

@@ -48,12 +48,14 @@ class KernelSpec:
     Attributes:
         name: the function's name in the library.
         template: which template scheduled it.
+        calls: how many places of the program call it.
         flops: floating-point operations of one call, or None where they depend on symbolic extents.
         bytes_moved: bytes that one call reads and writes at least once, or None likewise.
     """
 
     name: str
     template: str
+    calls: int
     flops: int | None
     bytes_moved: int | None
 

@@ -95,7 +95,10 @@ def dense_model() -> ToyModel:
             TensorSpec("w_again", (3, 4), "float32"),
         ),
         weights=(DENSE_WEIGHT,),
-        kernels=(KernelSpec("matmul", "matmul", None, None), KernelSpec("relu", "elementwise", 64, 512)),
+        kernels=(
+            KernelSpec("matmul", "matmul", 1, None, None),
+            KernelSpec("relu", "elementwise", 1, 64, 512),
+        ),
     )
 
 

@@ -17,8 +17,10 @@ from .shape_option import ShapeOption, Shapes, parse_shapes
 
 if TYPE_CHECKING:
     from ...runtime.signature import Signature, TensorSpec
+    from ..reports.onnx_summary import OnnxSummary
 
 _ELF_MAGIC = b"\x7fELF"
+_DYNAMIC = "depends on the inputs' shapes: bind them with --shape"
 
 
 def inspect_file(
@@ -58,17 +60,23 @@ def _model_facts(file: Path, shapes: Shapes) -> dict[str, Any]:
         "outputs": _plain(summary.outputs),
         "parameters": summary.parameters,
         "flops": summary.flops.value,
-        "flops_formula": str(summary.flops),
+        "flops_formula": _formula(summary),
         "nodes_without_flops": summary.uncounted,
         "operators": summary.operators,
     }
+
+
+def _formula(summary: OnnxSummary) -> str | None:
+    """The operations as a sum of products of the inputs' dimensions; None where others are needed."""
+    known = {extent for spec in summary.inputs for extent in spec.shape}
+    return str(summary.flops) if summary.flops.symbols <= known else None
 
 
 def _artifact_facts(file: Path) -> dict[str, Any]:
     from ...runtime.artifact import Artifact
 
     signature = Artifact(file).signature
-    flops = [kernel.flops for kernel in signature.kernels]
+    flops = [None if kernel.flops is None else kernel.calls * kernel.flops for kernel in signature.kernels]
     return {
         "file": str(file),
         "inputs": _plain(signature.inputs),
@@ -112,7 +120,7 @@ def _print(facts: dict[str, Any]) -> None:
 def _text(key: str, value: Any, facts: dict[str, Any]) -> str:
     if key == "flops":
         unknown = f" (and {n} nodes of unknown shape)" if (n := facts.get("nodes_without_flops")) else ""
-        return (f"{value:,}" if value is not None else facts.get("flops_formula", "dynamic")) + unknown
+        return (f"{value:,}" if value is not None else facts.get("flops_formula") or _DYNAMIC) + unknown
     if isinstance(value, dict):
         return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
     if isinstance(value, list):

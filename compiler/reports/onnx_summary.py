@@ -53,6 +53,7 @@ def summarize_onnx(path: Path, shapes: Mapping[str, Sequence[int]]) -> OnnxSumma
     parameters = sum(math.prod(tensor.dims) for tensor in _tensors(model.graph))
     for tensor in model.graph.initializer:
         _drop_weights(tensor)
+    _name_dynamic_extents(model.graph)
     _bind(model.graph, shapes)
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -67,6 +68,14 @@ def summarize_onnx(path: Path, shapes: Mapping[str, Sequence[int]]) -> OnnxSumma
         flops=flops,
         uncounted=uncounted,
     )
+
+
+def _name_dynamic_extents(graph: onnx.GraphProto) -> None:
+    """Some exporters write -1 or 0 for an extent that may vary."""
+    for value in graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value < 1:
+                dim.dim_param = f"{value.name}_d{axis}"
 
 
 def _count_flops(graph: onnx.GraphProto) -> tuple[Polynomial, int]:

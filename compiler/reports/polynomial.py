@@ -32,6 +32,11 @@ class Polynomial:
         """The number, or None if it depends on symbols."""
         return None if any(self._terms.keys() - {()}) else self._terms[()]
 
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The symbols that it depends on."""
+        return frozenset(symbol for term in self._terms for symbol in term)
+
     def __str__(self) -> str:
         """Terms with their largest first, such as ``3.64e+09 batch + 1000``."""
         terms = (

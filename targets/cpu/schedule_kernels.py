@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import tvm
-from tvm import tirx
+from tvm import ir, relax, tirx
 from tvm.s_tir import Schedule, ScheduleError
 
 from ...runtime.signature import KernelSpec
@@ -31,14 +32,33 @@ class ScheduledModule:
 def schedule_kernels(mod: tvm.IRModule, machine: Machine) -> ScheduledModule:
     """Schedules each function by the first template that matches it, with that template's default."""
     scheduled = tvm.IRModule(dict(mod.functions), attrs=mod.attrs)
+    calls = _call_sites(mod)
     kernels = []
     for variable, function in mod.functions_items():
         if isinstance(function, tirx.PrimFunc):
             name = variable.name_hint
             template, kernel = schedule_kernel(function, machine)
             scheduled.update_func(scheduled.get_global_var(name), kernel)
-            kernels.append(KernelSpec(name, template, flops(function), bytes_moved(function)))
+            kernels.append(KernelSpec(name, template, calls[name], flops(function), bytes_moved(function)))
     return ScheduledModule(scheduled, tuple(sorted(kernels, key=lambda kernel: kernel.name)))
+
+
+def _call_sites(mod: tvm.IRModule) -> Counter[str]:
+    """How many calls of each kernel the Relax functions contain."""
+    calls: Counter[str] = Counter()
+
+    def count(expr: relax.Expr) -> None:
+        if (
+            isinstance(expr, ir.Call)
+            and isinstance(expr.op, ir.Op)
+            and expr.op.name.startswith("relax.call_tir")
+        ):
+            calls[expr.args[0].name_hint] += 1
+
+    for _, function in mod.functions_items():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, count)
+    return calls
 
 
 def schedule_kernel(function: tirx.PrimFunc, machine: Machine) -> tuple[str, tirx.PrimFunc]:

@@ -114,7 +114,7 @@ class TestLatency:
 
 
 class TestKernelRows:
-    SPECS = (KernelSpec("conv", "convolution", 2000, 400), KernelSpec("add", "elementwise", None, None))
+    SPECS = (KernelSpec("conv", "convolution", 1, 2000, 400), KernelSpec("add", "elementwise", 1, None, None))
     RUN = (
         KernelCall("conv", 0, 100, 999),
         KernelCall("add", 100, 150, 100),
