@@ -78,8 +78,10 @@ def _scaled(rewriter: CallRewriter, expr: relax.Expr, scale: np.ndarray) -> rela
     if conv is not None:
         return _scaled_conv2d(conv, scale)
     biased = _biased_conv2d(rewriter, expr)
-    scaled = None if biased is None else _scaled_conv2d(biased.call, scale)
-    if biased is None or scaled is None:
+    if biased is None or rewriter.has_other_readers(biased.conv):
+        return None
+    scaled = _scaled_conv2d(biased.call, scale)
+    if scaled is None:
         return None
     return relax.op.add(rewriter.builder_.emit(scaled), _as_channels(biased.bias * scale))
 

@@ -41,6 +41,10 @@ class CallRewriter(relax.PyExprMutator):  # type: ignore[misc]
     def _may_absorb(self, operand: relax.Expr) -> bool:
         return self.uses is None or self.uses[operand] == 1
 
+    def has_other_readers(self, operand: relax.Expr) -> bool:
+        """Whether several expressions read ``operand``. What a rule has emitted itself counts as unread."""
+        return self.uses is not None and self.uses[operand] > 1
+
     def defining_call(self, expr: relax.Expr, op: str) -> ir.Call | None:
         """The call of ``op`` that ``expr`` is, or is bound to; None where it is something else."""
         bound = self.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
