@@ -104,10 +104,11 @@ def _peer(name: str | None, cases: Sequence[Case], arguments: argparse.Namespace
 
 def _print_totals(current: Record, peer: Record | None) -> None:
     its_name = peer.title if peer else ""
-    print(f"{'suite':20}{'cases':>7}{'passed':>8}{'static':>8}  {its_name}")
+    print(f"{'suite':20}{'cases':>7}{'passed':>8}{'static':>8}{'needless':>10}  {its_name}")
     for suite in SUITES:
         beside = peer.passed(suite) if peer else ""
         counts = f"{current.cases[suite]:7}{current.passed(suite):8}{len(current.static[suite]):8}"
+        counts += f"{len(current.needless[suite]):10}"
         print(f"{suite:20}{counts}  {beside}")
 
 

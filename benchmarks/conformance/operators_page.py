@@ -14,6 +14,7 @@ import onnx
 from .cases import Case
 from .outcome import Outcome
 from .records import Record
+from .static_rule import needless_static
 
 DOMAINS = {"": "ai.onnx", "ai.onnx.ml": "ai.onnx.ml", "ai.onnx.preview.training": "ai.onnx.preview.training"}
 
@@ -27,7 +28,7 @@ the public interface and compared as onnx's own runner does. This page is genera
 - **Types**: element types of the inputs and outputs of the cases that pass.
 - **Passed**: of the operator's own cases and their expansions into simpler operators. `-`: there are none.
 - **Static**: of those that pass, how many need an input's value when compiling, because it decides a rank or
-  a type.
+  a type. **Needless**: for how many of these onnx's shape inference finds all ranks and types without it.
 
 """
 
@@ -59,11 +60,11 @@ def operators_page(
 def _totals(current: Record, peer: Record | None) -> Iterator[str]:
     """A row a suite."""
     beside = peer.title if peer else "Peer"
-    yield f"| Suite | Cases | Passed | Of these static | {beside} |\n|---|---|---|---|---|\n"
+    yield f"| Suite | Cases | Passed | Static | Needless | {beside} |\n|---|---|---|---|---|---|\n"
     for suite, cases in current.cases.items():
         its_count = peer.passed(suite) if peer else "-"
-        static = len(current.static[suite])
-        yield f"| {suite} | {cases} | {current.passed(suite)} | {static} | {its_count} |\n"
+        static, needless = len(current.static[suite]), len(current.needless[suite])
+        yield f"| {suite} | {cases} | {current.passed(suite)} | {static} | {needless} | {its_count} |\n"
     yield "\n"
 
 
@@ -84,14 +85,15 @@ def _operator(case: Case) -> tuple[str, str]:
 
 
 def _table(domain: str, rows: dict[tuple[str, str], _Row]) -> Iterator[str]:
-    yield "| Operator | Opsets | Types | Passed | Static |\n|---|---|---|---|---|\n"
+    yield "| Operator | Opsets | Types | Passed | Static | Needless |\n|---|---|---|---|---|---|\n"
     versions = _versions(domain)
     for name in sorted({*versions, *(name for its_domain, name in rows if its_domain == domain)}):
         row = rows.get((domain, name), _Row())
         count = f"{len(row.passed)}/{len(row.results)}" if row.results else "-"
         static = sum(bool(outcome.static_inputs) for _, outcome in row.passed) or ""
+        needless = sum(needless_static(case, outcome) for case, outcome in row.passed) or ""
         opsets = _converted(domain, name, versions.get(name, []))
-        yield f"| {name} | {opsets} | {', '.join(_types(row))} | {count} | {static} |\n"
+        yield f"| {name} | {opsets} | {', '.join(_types(row))} | {count} | {static} | {needless} |\n"
 
 
 def _versions(domain: str) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .cases import Case
 from .outcome import Outcome
+from .static_rule import needless_static
 
 FOLDER = Path(__file__).parent / "records"
 
@@ -23,25 +24,30 @@ class Record:
         versions: of the packages that decide them: onnx, and the implementation where it is a peer.
         cases: suite -> how many there are.
         static: suite -> names of the cases that passed with static inputs.
+        needless: suite -> those among them whose outputs' ranks and types follow without.
         failed: suite -> name -> why.
     """
 
     versions: dict[str, str]
     cases: dict[str, int]
     static: dict[str, list[str]]
+    needless: dict[str, list[str]]
     failed: dict[str, dict[str, str]]
 
     @classmethod
     def of(cls, cases: Sequence[Case], outcomes: Sequence[Outcome], versions: dict[str, str]) -> Record:
         """The record of a run."""
         static: dict[str, list[str]] = {case.suite: [] for case in cases}
+        needless: dict[str, list[str]] = {case.suite: [] for case in cases}
         failed: dict[str, dict[str, str]] = {case.suite: {} for case in cases}
         for case, outcome in zip(cases, outcomes, strict=True):
             if not outcome.passed:
                 failed[case.suite][case.name] = outcome.cause
             elif outcome.static_inputs:
                 static[case.suite].append(case.name)
-        return cls(versions, dict(Counter(case.suite for case in cases)), static, failed)
+                if needless_static(case, outcome):
+                    needless[case.suite].append(case.name)
+        return cls(versions, dict(Counter(case.suite for case in cases)), static, needless, failed)
 
     @classmethod
     def read(cls, name: str) -> Record | None:

@@ -16,6 +16,7 @@ from benchmarks.conformance.implementations import run_with_onnxruntime, run_wit
 from benchmarks.conformance.operators_page import operators_page
 from benchmarks.conformance.outcome import Outcome, wrong_result
 from benchmarks.conformance.records import Record, losses
+from benchmarks.conformance.static_rule import needless_static
 
 ONE = np.ones(3, np.float32)
 
@@ -102,6 +103,21 @@ def test_what_cannot_be_compiled_fails_with_the_class_of_its_error(cases: dict[s
     assert (outcome.passed, outcome.cause) == (False, "UnsupportedOperatorError")
 
 
+@pytest.mark.parametrize(
+    ("name", "needless"),
+    [
+        ("test_unsqueeze_unsorted_axes", False),
+        ("test_cumsum_1d", True),
+        ("test_resize_upsample_scales_linear", True),
+    ],
+)
+def test_static_inputs_are_needless_where_the_rank_is_known(
+    cases: dict[str, Case], name: str, needless: bool
+) -> None:
+    assert needless_static(cases[name], Outcome(True, ("some",))) is needless
+    assert not needless_static(cases[name], Outcome(True))
+
+
 class TestRecords:
     def test_losses_are_found(self, cases: dict[str, Case]) -> None:
         some = [cases["test_relu"], cases["test_abs"], cases["test_sign_model"]]
@@ -128,7 +144,7 @@ def test_the_page_counts_expansions_with_their_operator(cases: dict[str, Case]) 
     outcomes = [Outcome(True, ("x",)), Outcome(False, cause="wrong result", reason="a|b"), Outcome(True)]
     record = Record.of(some, outcomes, {"onnx": "1"})
     page = operators_page(some, outcomes, record, Record.of(some, outcomes, {"onnx": "1", "peer": "2"}))
-    assert "| Gelu | 20 | float32 | 1/2 | 1 |\n" in page
-    assert "| Suite | Cases | Passed | Of these static | peer 2 |\n" in page
-    assert "| node | 2 | 1 | 1 | 1 |\n" in page
+    assert "| Gelu | 20 | float32 | 1/2 | 1 | 1 |\n" in page
+    assert "| Suite | Cases | Passed | Static | Needless | peer 2 |\n" in page
+    assert "| node | 2 | 1 | 1 | 1 | 1 |\n" in page
     assert "| test_gelu_default_1_expanded | node | wrong result | a\\|b |\n" in page
