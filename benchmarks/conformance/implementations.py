@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -130,24 +129,23 @@ def _is_extended(value: Any) -> bool:
 
 
 def _ort_value(array: np.ndarray[Any, Any]) -> Any:
-    """An array of any type whose elements fill bytes, as ONNX Runtime's own tensor."""
+    """An array of any element type as ONNX Runtime's own tensor, packed where ONNX packs."""
     import onnxruntime
 
     if not _is_extended(array):
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
-    element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    raw = array.view(f"uint{8 * array.dtype.itemsize}")
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, element)
+    packed = onnx.numpy_helper.from_array(array)
+    value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(array.shape), packed.data_type)
+    ctypes.memmove(value.data_ptr(), packed.raw_data, len(packed.raw_data))
+    return value
 
 
 def _from_ort(value: Any) -> Any:
-    """A result as an array. ``OrtValue.numpy`` refuses some types and gives others as bytes."""
+    """A result as an array. ``OrtValue.numpy`` refuses some element types and gives others as bytes."""
     if not value.is_tensor():
         return value.numpy() if value.has_value() else None
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.element_type())
-    if dtype.type.__module__ != ml_dtypes.__name__:
+    packed = onnx.TensorProto(dims=value.shape(), data_type=value.element_type())
+    if onnx.helper.tensor_dtype_to_np_dtype(packed.data_type).type.__module__ != ml_dtypes.__name__:
         return value.numpy()
-    if value.tensor_size_in_bytes() != dtype.itemsize * math.prod(value.shape()):
-        raise TypeError(f"ONNX Runtime's Python interface gives no {dtype.name} arrays")
-    raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
-    return np.frombuffer(raw, dtype).reshape(value.shape())
+    packed.raw_data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return onnx.numpy_helper.to_array(packed)
