@@ -8,7 +8,8 @@ block, the last block has idle lanes: they may hold anything, since no reduction
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,8 +73,27 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
             return
         self.blocked[binding.var] = result
         if not isinstance(binding.var, relax.DataflowVar):
-            output = self.builder_.emit_output(self._unpacked(result))
-            self.set_var_remap(binding.var, output)
+            in_dataflow = self.builder_.current_block_is_dataflow()
+            emit = self.builder_.emit_output if in_dataflow else self.builder_.emit
+            self.set_var_remap(binding.var, emit(self._unpacked(result)))
+
+    def visit_dataflow_block_(self, block: relax.DataflowBlock) -> relax.DataflowBlock:
+        with self._scope():
+            return super().visit_dataflow_block_(block)
+
+    def visit_seq_expr_(self, sequence: relax.SeqExpr) -> relax.Expr:
+        with self._scope():
+            return super().visit_seq_expr_(sequence)
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        """Forgets at its end what was bound within: nothing outside can see it."""
+        before = self.blocked, self.plain, self.packed, self.parts
+        self.blocked, self.plain, self.packed, self.parts = (dict(values) for values in before)
+        try:
+            yield
+        finally:
+            self.blocked, self.plain, self.packed, self.parts = before
 
     def _blocked_value(self, value: relax.Expr) -> Blocked | None:
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.parts:
@@ -144,6 +164,8 @@ def _conv2d(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     attrs, weight = call.attrs, constant_value(call.args[1])
     channels = feature_map_channels(call.args[0])
     if weight is None or channels is None or (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "OIHW"):
+        return None
+    if call.ty.dtype != call.args[0].ty.dtype:
         return None
     (stride_h, stride_w), (dilation_h, dilation_w) = attrs.strides, attrs.dilation
     top, left, bottom, right = attrs.padding
