@@ -1,7 +1,7 @@
 """Keeps bindings that define symbolic dimensions before all that speak of these dimensions.
 
-TVM's fusion orders the bindings of a dataflow block by the tensors that they read and overlooks dimensions. So
-a cast that defines new ones stands outside, between two dataflow blocks.
+TVM's fusion orders the bindings of a dataflow block by the tensors that they read and overlooks dimensions.
+So a cast that defines new ones stands outside, between two dataflow blocks.
 """
 
 from __future__ import annotations

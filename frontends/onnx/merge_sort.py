@@ -67,7 +67,7 @@ def _merge_one(
 
 
 def sorted_lines(builder: GraphBuilder, tensor: Expr, shape: Sequence[Extent], descending: bool) -> Expr:
-    """The positions that sort each line of [lines, count]; equal elements keep their order, NaN is largest."""
+    """The positions that sort each line of [lines, count]; ties keep their order, NaN is largest."""
     lines, count = shape
     floating = builder.dtype(tensor).startswith("float")
 

@@ -12,10 +12,11 @@ from ....runtime.errors import InvalidModelError
 from ..constant_folding import constant_tensor
 from ..extents import Extent, as_expression
 from ..node import Node
+from ..precision import is_float
 from ..registry import converts
 from ..shape_numbers import whole_number
 from ..tabulate import tabulate
-from ..values import Array, SymbolicArray, Value, dtype_name
+from ..values import Array, SymbolicArray, dtype_name
 
 _SCALARS = {
     "value_float": np.float32,
@@ -47,10 +48,9 @@ def constant_of_shape(node: Node) -> Expr:
 
 @converts("Range")
 def value_range(node: Node) -> Expr:
-    if not all(node.is_shape_like(index) for index in range(3)):
-        missing = next(index for index in range(3) if not node.is_shape_like(index))
-        raise node.static_required(missing)
     dtype = node.dtype(0)
+    if not all(node.is_shape_like(index) for index in range(3)):
+        return _range_of_data(node, dtype)
     if all(isinstance(node.value(index), np.ndarray) for index in range(3)):
         bounds = [node.constant(index).item() for index in range(3)]
         return node.builder.constant(np.arange(*bounds, dtype=np.dtype(dtype)))
@@ -65,6 +65,27 @@ def value_range(node: Node) -> Expr:
         return tabulate((count,), lambda i: (first + i * delta).astype(dtype), name="range")
 
     return node.te(compute, name="range")
+
+
+def _range_of_data(node: Node, dtype: str) -> Expr:
+    """Bounds that are data decide only the extent: a kernel counts."""
+    wide = "float64" if is_float(dtype) else "int64"
+    bounds = [node.builder.reshape(node.builder.cast(node.tensor(i), wide), ()) for i in range(3)]
+
+    def measure(start: te.Tensor, limit: te.Tensor, delta: te.Tensor) -> te.Tensor:
+        distance = limit() - start()
+        if is_float(dtype):
+            steps = tirx.ceil(distance / delta()).astype("int64")
+        else:
+            steps = -tirx.floordiv(-distance, delta())
+        return tabulate((1,), lambda _: tirx.max(steps, tirx.IntImm("int64", 0)), name="range_length")
+
+    count = node.builder.read_extents(node.te(measure, *bounds, name="range_length"), node.outputs[0])
+
+    def compute(start: te.Tensor, delta: te.Tensor) -> te.Tensor:
+        return tabulate(count, lambda i: (start() + i.astype(wide) * delta()).astype(dtype), name="range")
+
+    return node.te(compute, bounds[0], bounds[2], name="range")
 
 
 def _whole(node: Node, index: int) -> Extent:
@@ -92,17 +113,3 @@ def eye_like(node: Node) -> Expr:
         return tabulate(shape, element, name="eye")
 
     return node.te(compute, name="eye")
-
-
-@converts("Dropout")
-def dropout(node: Node) -> list[Value]:
-    """At inference the data passes unchanged, and the mask keeps everything."""
-    if node.has(2) and node.op_type == "Dropout" and bool(node.constant(2)):
-        ratio = float(node.constant(1)) if node.has(1) else 0.5
-        if ratio != 0.0:
-            raise InvalidModelError("training mode is not supported; export the model for inference")
-    results: list[Value] = [node.value(0)]
-    if node.wants(1):
-        shape = relax.ShapeExpr([as_expression(extent) for extent in node.shape(0)])
-        results.append(relax.op.full(shape, node.builder.constant(True, "bool"), "bool"))
-    return results

@@ -32,7 +32,7 @@ def pad(node: Node) -> Expr:
 
 def _amounts(node: Node) -> tuple[list[Extent], list[Extent]]:
     rank = node.rank(0)
-    pads: list[Extent] = list(node.integers("pads")) if node.has_attribute("pads") else node.integer_list(1)
+    pads: list[Extent] = list(node.integers("pads")) if node.has_attribute("pads") else _given(node)
     axes = (
         [normalize_axis(int(axis), rank) for axis in node.constant(3)] if node.has(3) else list(range(rank))
     )
@@ -43,6 +43,27 @@ def _amounts(node: Node) -> tuple[list[Extent], list[Extent]]:
     for position, axis in enumerate(axes):
         before[axis], after[axis] = pads[position], pads[position + len(axes)]
     return before, after
+
+
+def _given(node: Node) -> list[Extent]:
+    """The amounts in the second input. Data becomes differences of dimensions, each at least zero."""
+    if node.is_shape_like(1):
+        return node.integer_list(1)
+    amounts = node.builder.cast(node.tensor(1), "int64")
+    count, zero = node.shape(1)[0], tirx.IntImm("int64", 0)
+
+    def parts(amount: te.Tensor) -> list[te.Tensor]:
+        added = tabulate((count,), lambda i: tirx.max(amount(i), zero), name="added")
+        return [added, tabulate((count,), lambda i: tirx.max(-amount(i), zero), name="removed")]
+
+    added, removed = node.te(parts, amounts, name="pad_amounts")
+    name = node.outputs[0] or "padded"
+    pairs = zip(
+        node.builder.read_extents(added, f"{name}_added"),
+        node.builder.read_extents(removed, f"{name}_removed"),
+        strict=True,
+    )
+    return [node.extents.simplify(more - less) for more, less in pairs]
 
 
 def _needs_kernel_fill(node: Node) -> bool:

@@ -69,7 +69,8 @@ def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None, target: str) 
 
         return tabulate(data.shape, element, name="quantize")
 
-    return node.te(compute, x, scale, *([] if zero is None else [zero]), name="quantize")
+    offsets = [] if zero is None else [node.builder.reshape(zero, node.builder.shape(scale))]
+    return node.te(compute, x, scale, *offsets, name="quantize")
 
 
 @converts("DequantizeLinear")
@@ -92,7 +93,8 @@ def dequantize(node: Node) -> Expr:
 
         return tabulate(data.shape, element, name="dequantize")
 
-    zero = [node.tensor(2)] if node.has(2) else []
+    # A single zero point may be a scalar or a vector, whichever the scale is.
+    zero = [node.builder.reshape(node.tensor(2), node.builder.shape(scale))] if node.has(2) else []
     return node.builder.cast(node.te(compute, x, scale, *zero, name="dequantize"), result)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
-from tvm.ir import Expr
+from tvm.ir import Call, Expr
 
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
@@ -73,17 +73,48 @@ def _scale_list(node: Node, index: int) -> list[Any]:
     value = node.value(index)
     if isinstance(value, SymbolicArray):
         return list(value.elements.reshape(-1))
-    return [float(scale) for scale in node.constant(index).reshape(-1)]
+    if isinstance(value, np.ndarray):
+        return [float(scale) for scale in value.reshape(-1)]
+    return _scales_from_data(node, index)
+
+
+def _scales_from_data(node: Node, index: int) -> list[Any]:
+    """Run-time scales as expressions: the bits of each, a positive float32, are a symbolic dimension."""
+    count = node.shape(index)[0]
+
+    def bits_of(scale: te.Tensor) -> te.Tensor:
+        def element(i: Any) -> Expr:
+            return tirx.reinterpret("uint32", scale(i)).astype("int64")
+
+        return tabulate((count,), element, name="scale_bits")
+
+    bits = node.te(bits_of, node.tensor(index), name="scale_bits")
+    return [
+        tirx.reinterpret("float32", as_expression(extent).astype("uint32"))
+        for extent in node.builder.read_extents(bits, f"{node.outputs[0]}_scale")
+    ]
 
 
 def _axes_from_scales(node: Node, chosen: Sequence[int], scales: Sequence[Any]) -> list[_Axis]:
     shape = node.shape(0)
     axes = []
     for axis, scale in zip(chosen, scales, strict=True):
-        target = scaled_extent(node.extents, shape[axis], scale)
+        target = _scaled(node, shape[axis], scale)
         exact = scale if isinstance(scale, int | float) else scale.astype("float32")
         axes.append(_Axis(axis, shape[axis], target, exact))
     return axes
+
+
+def _scaled(node: Node, extent: Extent, scale: Any) -> Extent:
+    """floor(extent * scale); a new dimension where the scale is data."""
+    if not isinstance(scale, Call):
+        return scaled_extent(node.extents, extent, scale)
+
+    def compute() -> te.Tensor:
+        product = as_expression(extent).astype("float32") * scale
+        return tabulate((1,), lambda _: tirx.floor(product).astype("int64"), name="scaled_extent")
+
+    return node.builder.read_extents(node.te(compute, name="scaled_extent"), node.outputs[0])[0]
 
 
 def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent]) -> list[_Axis]:

@@ -258,11 +258,10 @@ class _Suppression:
         """Intersection over union of two boxes."""
         first, second = (self._sides(corners, batch, box) for box in (a, b))
         zero = tirx.const(0, "float32")
-        common, areas = tirx.const(1, "float32"), []
+        common = tirx.const(1, "float32")
         for (low_a, high_a), (low_b, high_b) in zip(first, second, strict=True):
             common = common * tirx.max(tirx.min(high_a, high_b) - tirx.max(low_a, low_b), zero)
-        for sides in (first, second):
-            areas.append((sides[0][1] - sides[0][0]) * (sides[1][1] - sides[1][0]))
+        areas = [(p[0][1] - p[0][0]) * (p[1][1] - p[1][0]) for p in (first, second)]
         union = areas[0] + areas[1] - common
         return tirx.Select(union > zero, common / union, zero)
 
