@@ -53,7 +53,7 @@ def main() -> int:
     if arguments.record:
         current.write("relaxc")
         return 0
-    return _compare(record, current, cases, outcomes)
+    return compare_with_record(record, current, cases, outcomes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,9 +125,10 @@ def _print_failures(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> None:
     print(f"{sum(outcome.passed for outcome in outcomes)} of {len(cases)} passed")
 
 
-def _compare(
+def compare_with_record(
     record: Record | None, current: Record, cases: Sequence[Case], outcomes: Sequence[Outcome]
 ) -> int:
+    """Prints what got worse; returns the exit code."""
     if record is None or record.versions != current.versions:
         print("there is no record for this version of onnx; --record makes one", file=sys.stderr)
         return 0

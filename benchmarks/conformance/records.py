@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from .cases import Case
+from .cases import SUITES, Case
 from .outcome import Outcome
 from .static_rule import needless_static
 
@@ -37,9 +37,10 @@ class Record:
     @classmethod
     def of(cls, cases: Sequence[Case], outcomes: Sequence[Outcome], versions: dict[str, str]) -> Record:
         """The record of a run."""
-        static: dict[str, list[str]] = {case.suite: [] for case in cases}
-        needless: dict[str, list[str]] = {case.suite: [] for case in cases}
-        failed: dict[str, dict[str, str]] = {case.suite: {} for case in cases}
+        counts = Counter(case.suite for case in cases)
+        static: dict[str, list[str]] = {suite: [] for suite in SUITES}
+        needless: dict[str, list[str]] = {suite: [] for suite in SUITES}
+        failed: dict[str, dict[str, str]] = {suite: {} for suite in SUITES}
         for case, outcome in zip(cases, outcomes, strict=True):
             if not outcome.passed:
                 failed[case.suite][case.name] = outcome.cause
@@ -47,7 +48,7 @@ class Record:
                 static[case.suite].append(case.name)
                 if needless_static(case, outcome):
                     needless[case.suite].append(case.name)
-        return cls(versions, dict(Counter(case.suite for case in cases)), static, needless, failed)
+        return cls(versions, {suite: counts[suite] for suite in SUITES}, static, needless, failed)
 
     @classmethod
     def read(cls, name: str) -> Record | None:

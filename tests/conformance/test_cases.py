@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.conformance.__main__ import compare_with_record
 from benchmarks.conformance.cases import SUITES, Case, load_cases
 from benchmarks.conformance.comparison import assert_as_expected
 from benchmarks.conformance.implementations import run_with_onnxruntime, run_with_relaxc
@@ -139,8 +140,8 @@ class TestRecords:
         before = [Outcome(True), Outcome(False, cause="crash"), Outcome(True, ("axes",))]
         record = Record.of(some, before, {"onnx": "1"})
         assert (record.passed("node"), record.passed("simple")) == (1, 1)
-        assert record.static == {"node": [], "simple": ["test_sign_model"]}
-        assert record.failed == {"node": {"test_abs": "crash"}, "simple": {}}
+        assert (record.static["node"], record.static["simple"]) == ([], ["test_sign_model"])
+        assert (record.failed["node"], record.failed["simple"]) == ({"test_abs": "crash"}, {})
         now = [Outcome(False, cause="hang"), Outcome(True), Outcome(True)]
         assert list(losses(record, some, now)) == ["test_relu"]
 
@@ -163,3 +164,35 @@ def test_the_page_counts_expansions_with_their_operator(cases: dict[str, Case]) 
     assert "| Suite | Cases | Passed | Static | Needless | peer 2 |\n" in page
     assert "| node | 2 | 1 | 1 | 1 | 1 |\n" in page
     assert "| test_gelu_default_1_expanded | node | wrong result | a\\|b |\n" in page
+
+
+class TestVerdict:
+    """A run against the record."""
+
+    def test_fewer_passes_are_an_error_and_named(
+        self, cases: dict[str, Case], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        some, record = self._recorded(cases, [Outcome(True), Outcome(False)])
+        now = [Outcome(False, cause="hang", reason="not done"), Outcome(False)]
+        assert compare_with_record(record, Record.of(some, now, record.versions), some, now) == 1
+        printed = capsys.readouterr()
+        assert "passed before: test_relu: hang: not done" in printed.out
+        assert "node: 0 cases pass, 1 did" in printed.err
+
+    def test_as_many_passes_are_none(self, cases: dict[str, Case]) -> None:
+        some, record = self._recorded(cases, [Outcome(True), Outcome(False)])
+        now = [Outcome(False), Outcome(True)]
+        assert compare_with_record(record, Record.of(some, now, record.versions), some, now) == 0
+
+    def test_other_versions_are_not_compared(
+        self, cases: dict[str, Case], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        some, record = self._recorded(cases, [Outcome(True), Outcome(True)])
+        now = [Outcome(False), Outcome(False)]
+        assert compare_with_record(record, Record.of(some, now, {"onnx": "2"}), some, now) == 0
+        assert "there is no record for this version of onnx" in capsys.readouterr().err
+
+    @staticmethod
+    def _recorded(cases: dict[str, Case], outcomes: list[Outcome]) -> tuple[list[Case], Record]:
+        some = [cases["test_relu"], cases["test_abs"]]
+        return some, Record.of(some, outcomes, {"onnx": "1"})
