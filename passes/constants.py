@@ -16,7 +16,8 @@ def constant_value(expr: relax.Expr) -> np.ndarray | None:
 
 def constant(array: np.ndarray) -> relax.Expr:
     """A tensor constant that holds ``array``."""
-    return relax.const(np.ascontiguousarray(array))
+    # TVM would narrow float64 and int64 if it were not told the type.
+    return relax.const(np.ascontiguousarray(array), array.dtype.name)
 
 
 def channel_vector(expr: relax.Expr, channels: int) -> np.ndarray | None:

@@ -30,7 +30,7 @@ def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
 def _matmul(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | None:
     data, weight = call.args[0], constant_value(call.args[1])
     shape = data.ty.shape
-    if shape is None or len(shape) < 2 or _dtype(call) not in FLOATS:
+    if shape is None or len(shape) < 2 or not {_dtype(call), _dtype(data)} <= set(FLOATS):
         return None
     if weight is None or weight.ndim != 2:
         return _batched(rewriter, call, block)
@@ -63,8 +63,8 @@ def _through_transpose(rewriter: CallRewriter, operand: relax.Expr) -> tuple[rel
     return transpose.args[0], list(order)
 
 
-def _dtype(call: ir.Call) -> str:
-    return str(call.ty.dtype.dtype)
+def _dtype(value: relax.Expr) -> str:
+    return str(value.ty.dtype.dtype)
 
 
 def _rows_worth_merging(shape: Sequence[tirx.Expr]) -> int | None:

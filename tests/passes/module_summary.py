@@ -55,3 +55,8 @@ def assert_same_results(actual: tvm.IRModule, expected: tvm.IRModule, *inputs: n
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     """Random numbers in float32."""
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def bindings(module: tvm.IRModule, function: str = "main") -> list[relax.Expr]:
+    """The values that ``function`` binds, block after block."""
+    return [binding.value for block in module[function].body.blocks for binding in block.bindings]
