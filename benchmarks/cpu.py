@@ -75,9 +75,9 @@ WORKLOADS: dict[str, Workload] = {
     "minilm_l6": Workload(
         lambda batch: build_bert(MINILM, batch, 128), lambda batch: token_feed(MINILM, batch, 128, 0)
     ),
-    "nudenet_320n": _published("nudenet-320n", "images", (3, 320, 320)),
-    "ppocr_v4_det": _published("ppocr-v4-det", "x", (3, 640, 640)),
-    "ppocr_v4_rec": _published("ppocr-v4-rec", "x", (3, 48, 320)),
+    "nudenet_320n": _published("nudenet_320n", "images", (3, 320, 320)),
+    "ppocr_v4_det": _published("ppocr_v4_det", "x", (3, 640, 640)),
+    "ppocr_v4_rec": _published("ppocr_v4_rec", "x", (3, 48, 320)),
 }
 
 
