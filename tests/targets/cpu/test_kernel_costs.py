@@ -1,0 +1,47 @@
+"""Arithmetic and traffic of kernels, counted by hand."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import te, tirx
+
+from relaxc.targets.cpu.kernel_costs import buffers, bytes_moved, flops, static_extents
+
+
+def matmul(M: tirx.Expr | int, dtype: str = "float32") -> tirx.PrimFunc:
+    a, b = te.placeholder((M, 30), dtype, "a"), te.placeholder((30, 40), dtype, "b")
+    k = te.reduce_axis((0, 30), "k")
+    return te.create_prim_func(
+        [a, b, te.compute((M, 40), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), "c")]
+    )
+
+
+def test_a_product_multiplies_and_adds_for_each_step() -> None:
+    assert flops(matmul(20)) == 2 * 20 * 30 * 40
+
+
+def test_an_elementwise_kernel_does_one_operation_an_element() -> None:
+    x = te.placeholder((7, 9), "float32", "x")
+    assert flops(te.create_prim_func([x, te.compute(x.shape, lambda *i: x(*i) + 1.0, "y")])) == 63
+
+
+def test_every_buffer_moves_once() -> None:
+    assert bytes_moved(matmul(20)) == 4 * (20 * 30 + 30 * 40 + 20 * 40)
+    assert bytes_moved(matmul(20, "float64")) == 8 * (20 * 30 + 30 * 40 + 20 * 40)
+
+
+def test_symbolic_extents_leave_costs_open() -> None:
+    kernel = matmul(tirx.Var("m", "int64"))
+    assert flops(kernel) is None
+    assert bytes_moved(kernel) is None
+    assert [static_extents(buffer) for buffer in buffers(kernel)] == [None, (30, 40), None]
+
+
+def test_scalars_are_no_buffers() -> None:
+    assert len(buffers(matmul(3))) == 3
+    n = tirx.Var("n", "int64")
+    x = te.placeholder((4,), "float32", "x")
+    kernel = te.create_prim_func([x, n, te.compute((4,), lambda i: x[i] + tirx.Cast("float32", n), "y")])
+    assert len(kernel.params) == 3
+    assert len(buffers(kernel)) == 2
+    assert isinstance(kernel, tvm.tirx.PrimFunc)
