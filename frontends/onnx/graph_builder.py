@@ -17,6 +17,9 @@ from .narrow_types import decoded, ordinary
 from .tabulate import tabulate
 from .values import Array, NarrowTensor, SymbolicArray, Value
 
+_OPAQUE = 8
+"""TVM's number for a kernel that is never fused."""
+
 
 class GraphBuilder:
     """Adds bindings to a Relax function, with the symbolic dimensions it may speak of."""
@@ -254,6 +257,10 @@ class GraphBuilder:
         name: str,
     ) -> Expr:
         types = [relax.TensorType(list(result.shape), result.dtype) for result in results]
+        shown = {extent for result in results for extent in result.shape if isinstance(extent, Var)}
+        if any(var not in shown for var in scalars):
+            # TVM cannot fuse two kernels that both take a dimension which no shape of theirs shows.
+            function = function.with_attr("op_pattern", _OPAQUE)
         symbol = self.block_builder.add_func(_private(function), name)
         out = types if len(types) > 1 else types[0]
         # Scalars come between the tensors and the results in the parameters of the kernel.

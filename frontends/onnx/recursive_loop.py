@@ -1,10 +1,201 @@
-"""Loops whose number of steps only the run can tell."""
+"""Loops whose number of steps only the run can tell, as functions that call themselves.
+
+Relax has no loops. One function is the body. Another, of the step's number and the state, returns the state
+or calls itself on what the body gives. What the body collects is state, too: a tensor that each step makes
+longer.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.ir import Expr, GlobalVar, Var
+
+from ...runtime.errors import InvalidModelError
+from .extents import Extent, as_expression
+from .graph_builder import GraphBuilder
 from .node import Node
-from .values import Value
+from .tabulate import tabulate
+from .values import Sequence, Value
+
+_Shape = tuple[Extent | None, ...]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The body as a function.
+
+    Attributes:
+        symbol: takes the step's number, the state, what was collected, and ``captured``; returns the
+            condition, the state and what is collected by then.
+        state: the parameters' types, in which extents that differ between steps are dimensions of their own.
+        captured: what the body reads from outside.
+    """
+
+    symbol: GlobalVar
+    state: list[relax.TensorType]
+    captured: list[Expr]
 
 
 def recursive_loop(node: Node) -> list[Value]:
-    raise node.static_required(0)
+    """The outputs of a Loop."""
+    if any(isinstance(value, Sequence) or value is None for value in node.inputs[2:]):
+        raise node.static_required(0)
+    builder = node.builder
+    state = [builder.bound(builder.tensor(value)) for value in node.inputs[2:]]
+    shapes: list[_Shape] = [builder.shape(tensor) for tensor in state]
+    for _ in range(sum(map(len, shapes)) + 1):
+        body, grown, kept = _body(node, state, shapes)
+        if grown == shapes:
+            types = [str(ty.dtype.dtype) for ty in body.state[len(state) :]]
+            empty = [_nothing(builder, *entry) for entry in zip(kept, types, strict=True)]
+            return _run(node, body, [*state, *empty])
+        shapes = grown
+    raise InvalidModelError("the extents of a loop's state never settle")
+
+
+def _body(node: Node, state: list[Expr], shapes: list[_Shape]) -> tuple[_Body, list[_Shape], list[_Shape]]:
+    """The body, the state's shapes widened by what a step changes, and the shapes of what it collects."""
+    builder = node.builder
+    number = relax.Var("step", relax.TensorType((), "int64"))
+    parameters = [
+        relax.Var(f"state{place}", _typed(builder, shape, builder.dtype(tensor)))
+        for place, (tensor, shape) in enumerate(zip(state, shapes, strict=True))
+    ]
+    outer = set(builder.extents.variables.values())
+    with builder.branch() as close:
+        values = node.run_subgraph("body", [number, np.array(True), *parameters])
+        results = [builder.bound(builder.tensor(value)) for value in values]
+        fresh, entries = results[1 : 1 + len(state)], results[1 + len(state) :]
+        kept = [_steady(builder, entry, outer) for entry in entries]
+        collected = [
+            relax.Var("collected", _typed(builder, (None, *shape), builder.dtype(entry)))
+            for shape, entry in zip(kept, entries, strict=True)
+        ]
+        longer = [_longer(builder, so_far, entry) for so_far, entry in zip(collected, entries, strict=True)]
+        condition = builder.reshape(builder.cast(results[0], "bool"), ())
+        body = close(relax.Tuple([condition, *fresh, *longer]))
+    grown = [
+        _widened(builder, shape, parameter, tensor)
+        for shape, parameter, tensor in zip(shapes, parameters, fresh, strict=True)
+    ]
+    own = [number, *parameters, *collected]
+    symbol, captured = _function(builder, own, body)
+    return _Body(symbol, [v.ty for v in own[1:]], captured), grown, kept
+
+
+def _typed(builder: GraphBuilder, shape: _Shape, dtype: str) -> relax.TensorType:
+    extents = [builder.extents.fresh("loop") if extent is None else extent for extent in shape]
+    return relax.TensorType([as_expression(extent) for extent in extents], dtype)
+
+
+def _steady(builder: GraphBuilder, entry: Expr, outer: set[Var]) -> _Shape:
+    """An entry's extents, None where only the body knows them."""
+    return tuple(
+        extent if isinstance(extent, int) or set(tirx.analysis.undefined_vars(extent)) <= outer else None
+        for extent in builder.shape(entry)
+    )
+
+
+def _longer(builder: GraphBuilder, so_far: Expr, entry: Expr) -> Expr:
+    """One more entry. Before the first one, the unknown extents of ``so_far`` are zero."""
+    count = builder.shape(so_far)[0]
+    shape = (builder.extents.simplify(count + 1), *builder.shape(entry))
+
+    def compute(old: te.Tensor, new: te.Tensor) -> te.Tensor:
+        def element(i: Any, *rest: Any) -> Expr:
+            return tirx.if_then_else(i < as_expression(count), old(i, *rest), new(*rest))
+
+        return tabulate(shape, element, name="append")
+
+    return builder.te(compute, so_far, entry, name="append")
+
+
+def _nothing(builder: GraphBuilder, shape: _Shape, dtype: str) -> Expr:
+    """No entries yet."""
+    extents = [0 if extent is None else extent for extent in (0, *shape)]
+    return builder.emit(relax.op.zeros(relax.ShapeExpr(list(map(as_expression, extents))), dtype))
+
+
+def _widened(builder: GraphBuilder, shape: _Shape, before: Expr, after: Expr) -> _Shape:
+    old, new = builder.shape(before), builder.shape(after)
+    if len(old) != len(new):
+        raise InvalidModelError("the rank of a loop's state changes from step to step")
+    return tuple(
+        None if extent is None or not builder.extents.equal(a, b) else extent
+        for extent, a, b in zip(shape, old, new, strict=True)
+    )
+
+
+def _function(builder: GraphBuilder, own: list[Var], body: Expr) -> tuple[GlobalVar, list[Expr]]:
+    """A private function of ``own`` and of what ``body`` reads from outside: tensors, and a shape."""
+    normal = builder.block_builder.normalize(body)
+    outside = [
+        var
+        for var in relax.analysis.free_vars(normal)
+        if isinstance(var.ty, relax.TensorType) and var not in own
+    ]
+    dimensions = list(relax.analysis.free_symbolic_vars(relax.Function([*own, *outside], normal)))
+    extra = [relax.Var("dimensions", relax.ShapeType(dimensions))] if dimensions else []
+    function = relax.utils.copy_with_new_vars(relax.Function([*own, *outside, *extra], normal))
+    shapes = [relax.ShapeExpr(dimensions)] if dimensions else []
+    return builder.block_builder.add_func(function, "loop_body"), [*outside, *shapes]
+
+
+def _run(node: Node, body: _Body, initial: list[Expr]) -> list[Value]:
+    builder = node.builder
+    limit = node.tensor(0) if node.has(0) else builder.constant(np.iinfo(np.int64).max, "int64")
+    going = node.tensor(1) if node.has(1) else builder.constant(True, "bool")
+    scalars = [
+        builder.constant(0, "int64"),
+        builder.bound(builder.reshape(builder.cast(limit, "int64"), ())),
+        builder.bound(builder.reshape(going, ())),
+    ]
+    symbol = _step_function(builder, body)
+    result = builder.emit(relax.Call(symbol, [*scalars, *initial, *body.captured]))
+    return [
+        _item(builder, result, place, start, ty)
+        for place, (start, ty) in enumerate(zip(initial, body.state, strict=True))
+    ]
+
+
+def _item(builder: GraphBuilder, result: Expr, place: int, initial: Expr, ty: Any) -> Expr:
+    """One of the results; extents that stay what they were are known."""
+    first = builder.shape(initial)
+    shape = [
+        old if builder.extents.equal(builder.extents.simplify(new), old) else builder.extents.fresh("looped")
+        for old, new in zip(first, ty.shape.values, strict=True)
+    ]
+    return builder.cast_shape(builder.block_builder.emit(relax.TupleGetItem(result, place)), shape)
+
+
+def _step_function(builder: GraphBuilder, body: _Body) -> GlobalVar:
+    """One step: (number, limit, whether to go on, state ..., captured ...) to the last state."""
+    number, limit = (relax.Var(name, relax.TensorType((), "int64")) for name in ("step", "limit"))
+    going = relax.Var("going", relax.TensorType((), "bool"))
+    state = [relax.Var(f"state{place}", ty) for place, ty in enumerate(body.state)]
+    captured = [relax.Var(f"outside{place}", value.ty) for place, value in enumerate(body.captured)]
+    parameters = [number, limit, going, *state, *captured]
+    result = relax.TupleType([relax.TensorType(dtype=ty.dtype, ndim=ty.ndim) for ty in body.state])
+    declared = relax.utils.copy_with_new_vars(relax.Function(parameters, relax.Tuple(state), result))
+    symbol = builder.block_builder.add_func(declared, "loop_step")
+
+    def more(i: te.Tensor, end: te.Tensor, on: te.Tensor) -> te.Tensor:
+        return tabulate((), lambda *_: tirx.all(i() < end(), on()), name="more_steps")
+
+    with builder.branch() as close:
+        again = builder.te(more, number, limit, going, name="more_steps")
+        with builder.branch() as close_then:
+            made = builder.emit(relax.Call(body.symbol, [number, *state, *captured]))
+            values = [builder.emit(relax.TupleGetItem(made, place)) for place in range(len(state) + 1)]
+            following = builder.emit(relax.op.add(number, builder.constant(1, "int64")))
+            then = close_then(builder.emit(relax.Call(symbol, [following, limit, *values, *captured])))
+        with builder.branch() as close_else:
+            otherwise = close_else(builder.emit(relax.Tuple(state)))
+        step = close(builder.block_builder.emit(relax.If(again, then, otherwise)))
+    function = relax.utils.copy_with_new_vars(relax.Function(parameters, step, result))
+    builder.block_builder.update_func(symbol, function)
+    return symbol

@@ -27,6 +27,7 @@ from . import (
     shape,
     signal,
     sorting,
+    text_features,
     windows,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "shape",
     "signal",
     "sorting",
+    "text_features",
     "windows",
 ]

@@ -196,7 +196,7 @@ def gather(node: Node) -> Expr:
 
     def compute(data: te.Tensor, positions: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Expr:
-            chosen = wrapped(positions(*i[axis : axis + rank_of_indices]), extent)
+            chosen = inside(positions(*i[axis : axis + rank_of_indices]), extent)
             return data(*i[:axis], chosen, *i[axis + rank_of_indices :])
 
         return tabulate(target, element, name="gather")
@@ -217,6 +217,12 @@ def wrapped(position: Any, extent: Extent) -> Expr:
     return tirx.Select(index < tirx.IntImm("int64", 0), index + as_expression(extent), index)
 
 
+def inside(position: Any, extent: Extent) -> Expr:
+    """A run-time position counted from the front; one that does not exist becomes the nearest that does."""
+    last = as_expression(extent) - tirx.IntImm("int64", 1)
+    return tirx.max(tirx.min(wrapped(position, extent), last), tirx.IntImm("int64", 0))
+
+
 @converts("GatherElements")
 def gather_elements(node: Node) -> Expr:
     axis = node.axis("axis", 0, node.rank(0))
@@ -225,7 +231,7 @@ def gather_elements(node: Node) -> Expr:
 
     def compute(data: te.Tensor, positions: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Expr:
-            return data(*i[:axis], wrapped(positions(*i), extent), *i[axis + 1 :])
+            return data(*i[:axis], inside(positions(*i), extent), *i[axis + 1 :])
 
         return tabulate(target, element, name="gather_elements")
 
@@ -244,7 +250,7 @@ def gather_nd(node: Node) -> Expr:
 
     def compute(data: te.Tensor, positions: te.Tensor) -> te.Tensor:
         def element(*i: Any) -> Expr:
-            chosen = [wrapped(positions(*i[:outer], k), shape[batch + k]) for k in range(depth)]
+            chosen = [inside(positions(*i[:outer], k), shape[batch + k]) for k in range(depth)]
             return data(*i[:batch], *chosen, *i[outer:])
 
         return tabulate(target, element, name="gather_nd")

@@ -12,8 +12,9 @@ from tvm.ir import Expr
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent
 from ..node import Node, normalize_axis
+from ..recursive_loop import recursive_loop
 from ..registry import converts
-from ..values import Value
+from ..values import Value, dtype_name, numpy_dtype
 
 MAX_UNROLLED = 4096
 """Longer loops would make a program that no one wants to compile."""
@@ -21,8 +22,6 @@ MAX_UNROLLED = 4096
 
 @converts("Loop")
 def loop(node: Node) -> list[Value]:
-    from ..recursive_loop import recursive_loop
-
     trip, condition = node.value(0), node.value(1)
     trip_known = trip is None or isinstance(trip, np.ndarray)
     if not trip_known or not (condition is None or isinstance(condition, np.ndarray)):
@@ -67,10 +66,8 @@ def _stacked(node: Node, place: int, column: PySequence[Value], axis: int = 0) -
 def _nothing(node: Node, place: int) -> Value:
     """A scan output of no steps, in the type that the body declares."""
     body = node.subgraph("body")
-    outputs = len(body.output) - (len(node.outputs) - place)
-    declared = body.output[outputs + 0].type.tensor_type
-    from ..values import dtype_name, numpy_dtype
-
+    collected = len(node.outputs) - (len(node.inputs) - 2)
+    declared = body.output[len(body.output) - collected + place].type.tensor_type
     extents = [dim.dim_value for dim in declared.shape.dim]
     return np.zeros((0, *extents), numpy_dtype(dtype_name(declared.elem_type)))
 

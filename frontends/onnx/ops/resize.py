@@ -60,8 +60,9 @@ def resize(node: Node) -> Expr:
         axes = _axes_from_scales(node, chosen, _scale_list(node, 2))
     else:
         raise InvalidModelError("neither scales nor sizes are given")
-    if node.integer("antialias", 0) and node.has(3) and not node.is_shape_like(3):
-        raise node.static_required(3)  # the scale decides how many neighbours are averaged
+    for index in (2, 3):
+        if node.integer("antialias", 0) and node.has(index) and not node.is_shape_like(index):
+            raise node.static_required(index)  # the scale decides how many neighbours are averaged
     transform = node.text("coordinate_transformation_mode", "half_pixel")
     if transform == "tf_crop_and_resize":
         axes = _with_region(node, axes)

@@ -14,7 +14,7 @@ from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..registry import converts
-from .indexing import wrapped
+from .indexing import inside
 
 _Place = Callable[[Sequence[Any], Any], Sequence[Any]]
 
@@ -33,7 +33,7 @@ def scatter_elements(node: Node) -> Expr:
     extent = node.shape(0)[axis]
 
     def place(index: Sequence[Any], indices: Any) -> Sequence[Any]:
-        return [*index[:axis], wrapped(indices[tuple(index)], extent), *index[axis + 1 :]]
+        return [*index[:axis], inside(indices[tuple(index)], extent), *index[axis + 1 :]]
 
     return _scatter(node, node.shape(2), place, "scatter_elements")
 
@@ -46,7 +46,7 @@ def scatter_nd(node: Node) -> Expr:
         raise InvalidModelError("the last extent of the indices decides a rank; bind it with shapes")
 
     def place(index: Sequence[Any], indices: Any) -> Sequence[Any]:
-        chosen = [wrapped(indices[(*index[:outer], k)], shape[k]) for k in range(depth)]
+        chosen = [inside(indices[(*index[:outer], k)], shape[k]) for k in range(depth)]
         return [*chosen, *index[outer:]]
 
     return _scatter(node, node.shape(2), place, "scatter_nd")

@@ -69,9 +69,8 @@ def _transformed(
     n = as_expression(length)
     sign = 1.0 if inverse else -1.0
 
-    def angle(a: Any, b: Any) -> Expr:
-        turns = tirx.floormod(a * b, n).astype("float64") / n.astype("float64")
-        return turns * tirx.const(2 * math.pi * sign, "float64")
+    # A tensor, because TVM's code generator fails on symbolic extents that become floats inside of loops.
+    period = node.te(lambda: tabulate((1,), lambda _: n.astype("float64"), name="period"), name="period")
 
     def weight(k: Any) -> Expr:
         """How often an entry of half a spectrum counts in the whole one."""
@@ -79,8 +78,12 @@ def _transformed(
         alone = tirx.any(k == 0, k * 2 == n)
         return tirx.Select(alone, one, two) if to_real else one
 
-    def compute(x: te.Tensor) -> te.Tensor:
+    def compute(x: te.Tensor, size: te.Tensor) -> te.Tensor:
         k = te.reduce_axis((0, as_expression(taken)), name="k")
+
+        def angle(a: Any, b: Any) -> Expr:
+            turns = tirx.floormod(a * b, n).astype("float64") / size(0)
+            return turns * tirx.const(2 * math.pi * sign, "float64")
 
         def element(line: Any, frequency: Any, part: Any) -> Expr:
             inside = k < as_expression(given)
@@ -94,10 +97,10 @@ def _transformed(
 
         target = (lines, results, 1 if to_real else 2)
         total = tabulate(target, element, name="fourier_sum")
-        scale = tirx.const(1, "float64") / n.astype("float64") if inverse else tirx.const(1, "float64")
+        scale = tirx.const(1, "float64") / size(0) if inverse else tirx.const(1, "float64")
         return tabulate(target, lambda *i: total(*i) * scale, name="fourier")
 
-    return node.te(compute, data, name="fourier")
+    return node.te(compute, data, period, name="fourier")
 
 
 @converts("STFT")
