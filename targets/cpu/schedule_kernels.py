@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import tvm
+import tvm_ffi
 from tvm import ir, relax, tirx
 from tvm.s_tir import Schedule, ScheduleError
 
@@ -65,12 +66,21 @@ def schedule_kernel(function: tirx.PrimFunc, machine: Machine) -> tuple[str, tir
     """The template's name and the scheduled ``function``."""
     if function.body.block.name_hint != "root":
         # One opaque block (a te.extern) is the whole function: its author wrote the loops as they should run.
-        return "hand_written", function
+        return "hand_written", _without_pragmas(function)
     for template in TEMPLATES:
         scheduled = _apply(template, function, machine)
         if scheduled is not None:
             return template.name, scheduled
     raise AssertionError("the last template takes everything")
+
+
+def _without_pragmas(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``function`` without the marks that te.extern leaves, and of which the code generator warns."""
+
+    def unwrap(statement: tirx.AttrStmt) -> tirx.Stmt:
+        return statement.body if statement.attr_key == "pragma_scope" else statement
+
+    return tvm_ffi.structural_map(function, (tirx.AttrStmt, unwrap))
 
 
 def _apply(template: Template, function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
