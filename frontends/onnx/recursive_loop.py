@@ -60,12 +60,12 @@ def recursive_loop(node: Node) -> list[Value]:
 def _body(node: Node, state: list[Expr], shapes: list[_Shape]) -> tuple[_Body, list[_Shape], list[_Shape]]:
     """The body, the state's shapes widened by what a step changes, and the shapes of what it collects."""
     builder = node.builder
+    outer = set(builder.extents.variables.values())
     number = relax.Var("step", relax.TensorType((), "int64"))
     parameters = [
         relax.Var(f"state{place}", _typed(builder, shape, builder.dtype(tensor)))
         for place, (tensor, shape) in enumerate(zip(state, shapes, strict=True))
     ]
-    outer = set(builder.extents.variables.values())
     with builder.branch() as close:
         values = node.run_subgraph("body", [number, np.array(True), *parameters])
         results = [builder.bound(builder.tensor(value)) for value in values]

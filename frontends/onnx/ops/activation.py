@@ -135,7 +135,7 @@ def swish(node: Node) -> Expr:
 @converts("Gelu")
 def gelu(node: Node) -> Expr:
     exact = node.text("approximate", "none") == "none"
-    convert = relax.op.nn.gelu if exact else _gelu_tanh(node)
+    convert = relax.op.nn.gelu if exact else gelu_by_tanh(node)
     return widened(node.builder, convert, node.tensor(0))
 
 

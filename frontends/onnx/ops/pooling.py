@@ -211,6 +211,10 @@ def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
 def average_pool(node: Node) -> Expr:
     window = _window(node)
     count_padding = bool(node.integer("count_include_pad", 0))
+    if _is_plain(node, window):
+        pads = [int(pad) for pad in (*window.before, *window.after)]
+        kernel, strides = list(window.kernel), list(window.strides)
+        return relax.op.nn.avg_pool2d(node.tensor(0), kernel, strides, pads, count_include_pad=count_padding)
     return widened(
         node.builder,
         lambda x: node.te(lambda t: _averages(window, t, count_padding), x, name="average_pool"),
