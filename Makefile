@@ -8,13 +8,14 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests already run JOBS processes at once: one thread each keeps them from fighting over the cores.
 PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
-.PHONY: help demo test lint types imports unit-tests test-models conformance conformance-sample \
+.PHONY: help demo test lint types imports unit-tests test-kernels test-models conformance conformance-sample \
         bench format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo         compile a text recogniser, read a line of text with it, time it'
 	@echo 'make test         lint, types, import rules, all tests but the whole models, a sample of conformance'
+	@echo 'make test-kernels 200 random workloads for every family of kernels against NumPy'
 	@echo 'make test-models  whole real models and full-size architectures against ONNX Runtime'
 	@echo 'make conformance  onnx'"'"'s whole backend suite; writes docs/operators.md'
 	@echo 'make bench        latency and start-up time beside ONNX Runtime'
@@ -38,6 +39,9 @@ imports: $(VENV)/.installed-test
 
 unit-tests: $(VENV)/.installed-test
 	$(PYTEST)
+
+test-kernels: $(VENV)/.installed-test
+	RELAXC_WORKLOADS=200 $(PYTEST) tests/targets
 
 test-models: $(VENV)/.installed-test
 	$(PYTEST) -m models tests/models

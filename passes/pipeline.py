@@ -14,6 +14,7 @@ from .fold_channel_scale import fold_channel_scale
 from .legalize import legalize
 from .lower_transposed_conv2d import lower_transposed_conv2d
 from .order_operands import order_operands
+from .order_shape_functions import order_shape_functions
 from .prepack_matmul import prepack_matmul
 from .rewrite import ModulePass
 
@@ -74,6 +75,7 @@ def lower_to_virtual_machine() -> tvm.transform.Pass:
             transform.LowerRuntimeBuiltin(),
             transform.ComputePrimValue(),
             transform.VMShapeLower(),
+            order_shape_functions(),
             transform.AttachGlobalSymbol(),
             forbid_aliasing(),
         ]
