@@ -9,6 +9,8 @@ from ..machine import Machine
 
 MAX_ROWS = 28
 """No tile is taller: the slack that compute definitions leave is 31 rows, and registers end here anyway."""
+STACK_BYTES = 1024
+"""TVM keeps smaller buffers on the stack, and asks its workspace allocator for others in every iteration."""
 MAX_SYMBOLIC_VECTORS = 4
 """A wider tile would overrun a symbolic axis by more than compute definitions allow."""
 FMA_CHAINS = 8
@@ -40,13 +42,14 @@ class TileProblem:
 
 
 def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
-    """All tiles whose accumulators, one vector operand each and one spare fit in the registers."""
+    """All tiles on the stack whose accumulators, vector operands and one spare fit in the registers."""
     top = MAX_ROWS if problem.rows is None else min(MAX_ROWS, problem.rows)
     widest = MAX_SYMBOLIC_VECTORS if problem.vectors is None else machine.vector_registers // 2
     for vectors in range(1, widest + 1):
         if problem.vectors is not None and problem.vectors % vectors:
             continue
-        room = (machine.vector_registers - 1 - vectors) // vectors
+        registers = min(machine.vector_registers - 1 - vectors, (STACK_BYTES - 1) // machine.vector_bytes)
+        room = registers // vectors
         yield from (RegisterTile(rows, vectors) for rows in range(1, min(top, room) + 1))
 
 
