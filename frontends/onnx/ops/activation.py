@@ -139,7 +139,8 @@ def gelu(node: Node) -> Expr:
     return widened(node.builder, convert, node.tensor(0))
 
 
-def _gelu_tanh(node: Node) -> Any:
+def gelu_by_tanh(node: Node) -> Callable[[Expr], Expr]:
+    """The approximation of GELU by a hyperbolic tangent."""
     scale = math.sqrt(2 / math.pi)
 
     def compute(x: Any) -> Expr:

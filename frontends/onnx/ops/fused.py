@@ -156,7 +156,7 @@ def _scaled_product(node: Node, a: Expr, b: Expr, scales: list[Expr], bias_index
 
 @converts("MatMulNBits", domain=_DOMAIN)
 def matmul_n_bits(node: Node) -> Expr:
-    """A product with a constant weight of few bits, quantized in blocks of columns; decoded when compiling."""
+    """A product with a constant weight of few bits, quantized in blocks; decoded when compiling."""
     if node.has(4) or node.integer("bits", 4) not in (2, 4, 8):
         raise InvalidModelError("g_idx and widths other than 2, 4 and 8 bits are not supported")
     rows, columns = node.integer("N"), node.integer("K")
