@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.version_converter
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
@@ -54,9 +55,10 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
     _load_external_data(proto, folder)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
-    opsets = _opsets(proto)
     _check_tensors(proto.graph)
     _check_graph(proto.graph, frozenset())
+    proto = _modernized(proto)
+    opsets = _opsets(proto)
     return LoadedModel(proto, opsets, digest)
 
 
@@ -86,6 +88,17 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
 def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Domain -> version; the standard domain is ""."""
     return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in imports}
+
+
+def _modernized(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Models of before opset 7 had other broadcasting rules; onnx rewrites them where it can."""
+    version = opset_versions(proto.opset_import).get("", MIN_OPSET)
+    if not 0 < version < MIN_OPSET:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, MIN_OPSET)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError):
+        return proto  # which is then refused for its opset
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:

@@ -283,7 +283,9 @@ def tree_ensemble(node: Node) -> Expr:
 
 def _membership(values: Array | None, modes: list[int]) -> tuple[Array, Array]:
     """Each node's range in the values of the member tests, which NaN separates."""
-    ranges, sets, position = [], [], 0
+    ranges: list[list[int]] = []
+    sets: list[float] = []
+    position = 0
     flat = [] if values is None else values.reshape(-1).tolist()
     for mode in modes:
         start = len(sets)

@@ -17,7 +17,7 @@ from ..values import Value
 from .activation import gelu_by_tanh
 from .convolution import convolution
 from .matmul import product
-from .quantization import dynamic_quantize
+from .quantization import dynamically_quantized
 
 _DOMAIN = "com.microsoft"
 
@@ -127,7 +127,7 @@ def matmul_integer_to_float(node: Node) -> Expr:
 @converts("DynamicQuantizeMatMul", domain=_DOMAIN)
 def dynamic_quantize_matmul(node: Node) -> Expr:
     """As MatMulIntegerToFloat, the first operand quantized over its own range."""
-    data, scale, zero = (node.builder.bound(part) for part in dynamic_quantize(node))
+    data, scale, zero = (node.builder.bound(part) for part in dynamically_quantized(node))
     return _scaled_product(
         node,
         _centred(node, data, zero),

@@ -56,7 +56,7 @@ def _quantized_float(node: Node, x: Expr, scale: Expr, target: str) -> Value:
 def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None, target: str) -> Expr:
     """saturate(round(x / scale) + zero), with the node's axis and block size; narrow integers in bytes."""
     place = _parameter_place(node, x, scale)
-    limits = ml_dtypes.iinfo(numpy_dtype(target))
+    limits: Any = ml_dtypes.iinfo(numpy_dtype(target))  # type: ignore[no-untyped-call]
     low, high = (tirx.const(int(v), "float32") for v in (limits.min, limits.max))
     held = storage_dtype(target)
 
@@ -116,7 +116,11 @@ def _parameter_place(node: Node, x: Expr, scale: Expr) -> Any:
 
 @converts("DynamicQuantizeLinear")
 def dynamic_quantize(node: Node) -> list[Expr]:
-    """To uint8 over the range of the data, which is widened to contain zero."""
+    return dynamically_quantized(node)
+
+
+def dynamically_quantized(node: Node) -> list[Expr]:
+    """The first input in uint8, its scale and its zero point, over its range, widened to contain zero."""
     x = node.tensor(0)
     highest, lowest = node.emit(relax.op.max(x)), node.emit(relax.op.min(x))
 

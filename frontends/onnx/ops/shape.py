@@ -183,11 +183,19 @@ def transpose(node: Node) -> Expr:
     return relax.op.permute_dims(node.tensor(0), list(perm)) if rank else node.tensor(0)
 
 
+def _extent_along(node: Node, tensor: Expr, axis: int) -> int | None:
+    """A known extent, else None."""
+    extent = node.builder.shape(tensor)[axis]
+    return extent if isinstance(extent, int) else None
+
+
 @converts("Concat")
 def concat(node: Node) -> Expr:
     tensors = node.tensors()
+    axis = normalize_axis(node.integer("axis", 1), node.rank(0))
+    # Kernels over nothing are avoided: what has no entries adds none.
+    tensors = [t for t in tensors if _extent_along(node, t, axis) != 0] or tensors[:1]
     shapes = [list(node.builder.shape(tensor)) for tensor in tensors]
-    axis = normalize_axis(node.integer("axis", 1), len(shapes[0]))
     if len({len(shape) for shape in shapes}) > 1:
         raise InvalidModelError("the inputs differ in rank")
     for other in range(len(shapes[0])):
