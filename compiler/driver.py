@@ -27,6 +27,7 @@ from ..targets import registry
 from ..targets.cpu.machine import required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
 from ..targets.registry import CpuTarget
+from . import parameter_order  # noqa: F401 - kernels get the same parameters in every process
 from .artifact_writer import place_weights, write_artifact
 from .options import CompileOptions
 from .pass_runner import run_passes

@@ -15,6 +15,8 @@ import tvm_ffi
 from tvm import ir, relax, tirx
 from tvm.sym import Analyzer
 
+from .parameter_order import parameter_order, with_parameter_order
+
 _ANALYZER = Analyzer()
 _COMPOUND = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Max, tirx.Min)
 
@@ -33,10 +35,15 @@ def abstract_extents(mod: tvm.IRModule) -> tvm.IRModule:
 
 @dataclass(frozen=True)
 class _Callee:
-    """A kernel that stands for others, and how many parameters it takes, results included."""
+    """A kernel that stands for others.
+
+    Attributes:
+        variable: its name in the module.
+        order: its parameters, results included, as places among those of the kernel it stands for.
+    """
 
     variable: ir.GlobalVar
-    parameters: int
+    order: list[int]
 
 
 @relax.expr_functor.mutator
@@ -46,15 +53,16 @@ class _Redirector(relax.PyExprMutator):  # type: ignore[misc]
     def __init__(self, graph: tvm.IRModule) -> None:
         super().__init__(graph)
         self.callees: dict[str, _Callee] = {}
-        self._distinct: dict[tvm_ffi.StructuralKey, _Callee] = {}
+        self._distinct: dict[tvm_ffi.StructuralKey, ir.GlobalVar] = {}
 
     def add_kernel(self, name: str, kernel: tirx.PrimFunc) -> None:
         """Makes ``kernel``, or an equal one that is there already, stand for the kernel ``name``."""
+        order = parameter_order(kernel)
+        kernel = with_parameter_order(kernel, order)
         key = tvm_ffi.StructuralKey(kernel)
         if key not in self._distinct:
-            variable = self.builder_.add_func(kernel, name)
-            self._distinct[key] = _Callee(variable, len(kernel.params))
-        self.callees[name] = self._distinct[key]
+            self._distinct[key] = self.builder_.add_func(kernel, name)
+        self.callees[name] = _Callee(self._distinct[key], order)
 
     def visit_call_(self, call: ir.Call) -> relax.Expr:
         is_kernel_call = isinstance(call.op, ir.Op) and call.op.name == "relax.call_tir"
@@ -64,8 +72,9 @@ class _Redirector(relax.PyExprMutator):  # type: ignore[misc]
             return call
         operands = list(call.args[1].fields)
         results = _result_types(call)
-        if len(operands) + len(results) > callee.parameters:
+        if len(operands) + len(results) > len(callee.order):
             operands = [operand for operand in operands if not ir.is_prim_expr(operand)]
+        operands = [operands[place] for place in callee.order[: len(operands)]]
         return relax.call_tir(
             callee.variable, relax.Tuple(operands), results if len(results) > 1 else results[0]
         )

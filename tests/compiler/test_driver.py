@@ -47,7 +47,7 @@ def network() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "network",
-        [value("x", TensorProto.FLOAT, ["batch", 3, "height", 10])],
+        [value("x", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
         [value("y", TensorProto.FLOAT, ["batch", 7])],
         [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()],
     )
@@ -70,7 +70,7 @@ def saved(path: Path, **arguments: object) -> bytes:
 
 
 def test_a_dynamic_model_runs_at_every_size() -> None:
-    assert_right(relaxc.compile(MODEL), (1, 3, 10, 10), (3, 3, 7, 10), (2, 3, 33, 10))
+    assert_right(relaxc.compile(MODEL), (1, 3, 10, 10), (3, 3, 7, 10), (2, 3, 33, 5))
 
 
 def test_bound_shapes_are_the_executables_shapes() -> None:
