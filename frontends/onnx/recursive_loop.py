@@ -43,7 +43,9 @@ class _Body:
 def recursive_loop(node: Node) -> list[Value]:
     """The outputs of a Loop."""
     if any(isinstance(value, Sequence) or value is None for value in node.inputs[2:]):
-        raise node.static_required(0)
+        # The length of a sequence is structure, so what decides it must be known.
+        known = node.value(0) is None or isinstance(node.value(0), np.ndarray)
+        raise node.static_required(1 if known else 0)
     builder = node.builder
     state = [builder.bound(builder.tensor(value)) for value in node.inputs[2:]]
     shapes: list[_Shape] = [builder.shape(tensor) for tensor in state]

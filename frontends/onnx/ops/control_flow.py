@@ -12,7 +12,7 @@ from ....runtime.errors import InvalidModelError, RelaxcError, StaticInputRequir
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..registry import converts
-from ..values import SymbolicArray, Value
+from ..values import Sequence, SymbolicArray, Value
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ def _impossible(node: Node, other: _Branch) -> _Branch:
 
 def _convert(node: Node, name: str) -> _Branch:
     with node.builder.branch() as close:
-        results = tuple(node.builder.bound(node.builder.tensor(v)) for v in node.run_subgraph(name))
+        values = node.run_subgraph(name)
+        if any(value is None or isinstance(value, Sequence) for value in values):
+            raise node.static_required(0)
+        results = tuple(node.builder.bound(node.builder.tensor(value)) for value in values)
         return _Branch(close(relax.Tuple(results) if len(results) > 1 else results[0]), results)
 
 

@@ -131,7 +131,8 @@ NARROW = ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", 
 def test_narrow_floats_round_half_to_even(dtype: str, graph: Graph) -> None:
     """There and back again gives what ml_dtypes gives, for numbers within the format's range."""
     kind = np.dtype(getattr(ml_dtypes, dtype))
-    largest = float(ml_dtypes.finfo(kind).max)
+    limits: Any = ml_dtypes.finfo(kind)  # type: ignore[no-untyped-call]
+    largest = float(limits.max)
     values = np.concatenate([RNG.uniform(-largest, largest, 200), RNG.uniform(-0.1, 0.1, 200), [0.0]]).astype(
         np.float32
     )
@@ -217,4 +218,5 @@ def test_a_sequence_as_an_input_must_be_static() -> None:
     with pytest.raises(relaxc.errors.StaticInputRequired) as caught:
         relaxc.compile(model)
     assert caught.value.names == ("s",)
-    assert relaxc.compile(model, static_inputs={"s": [f32(2), f32(3)]}).run({})["n"] == 2
+    static: Any = {"s": [f32(2), f32(3)]}
+    assert relaxc.compile(model, static_inputs=static).run({})["n"] == 2
