@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import errors as errors
     from .compiler.driver import compile as compile
     from .runtime import Executable as Executable
     from .runtime import TensorSpec as TensorSpec
-    from . import errors as errors
     from .runtime import load as load
 
 _HOMES = {
