@@ -172,8 +172,10 @@ class TestElementTypes:
     def test_values_go_through_unchanged(
         self, tmp_path: Path, toy_model: Any, dtype: str, shape: tuple[int, ...]
     ) -> None:
+        # Compiled code takes floats of at most 8 bits as their codes.
+        held = "uint8" if dtype.startswith("float8") else dtype
         module = function(
-            [("x", shape, dtype)], lambda builder, x: relax.Tuple([x, builder.emit_te(topi.identity, x)])
+            [("x", shape, held)], lambda builder, x: relax.Tuple([x, builder.emit_te(topi.identity, x)])
         )
         outputs = (
             relaxc.TensorSpec("handed_through", shape, dtype),
