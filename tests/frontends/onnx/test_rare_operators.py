@@ -71,6 +71,10 @@ BY_RUNTIME: list[Case] = [
     ("ai.onnx.ml.Scaler", [f32(3, 2)], {"offset": [0.5, 1.0], "scale": [2.0, 3.0]}, 1),
     ("ai.onnx.ml.Normalizer", [f32(3, 4)], {"norm": "L2"}, 1),
     ("ai.onnx.ml.LinearRegressor", [f32(3, 2)], {"coefficients": [1.0, 2.0], "intercepts": [0.5]}, 1),
+    ("ai.onnx.ml.LinearClassifier", [f32(5, 2)], {"coefficients": [1.0, 2.0, -1.0, 0.5, 0.1, -2.0], "intercepts": [0.1, 0.2, 0.3], "classlabels_ints": [4, 5, 6], "post_transform": "SOFTMAX"}, 2),
+    ("ai.onnx.ml.Imputer", [np.array([[1, np.nan], [np.nan, 2]], np.float32)], {"imputed_value_floats": [7.0, 8.0], "replaced_value_float": float("nan")}, 1),
+    ("ai.onnx.ml.TreeEnsembleClassifier", [f32(20, 2)], {"classlabels_int64s": [3, 4, 5], "nodes_treeids": [0, 0, 0, 1], "nodes_nodeids": [0, 1, 2, 0], "nodes_featureids": [1, 0, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF", "LEAF"], "nodes_values": [0.1, 0.0, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0, 0], "nodes_falsenodeids": [2, 0, 0, 0], "class_treeids": [0, 0, 0, 1], "class_nodeids": [1, 1, 2, 0], "class_ids": [0, 1, 2, 1], "class_weights": [0.6, 0.3, 0.9, 0.1]}, 2),
+    ("ai.onnx.ml.TreeEnsembleClassifier", [f32(20, 2)], {"classlabels_int64s": [0, 1], "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.1, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "class_treeids": [0, 0], "class_nodeids": [1, 2], "class_ids": [0, 0], "class_weights": [-0.6, 0.9], "post_transform": "LOGISTIC"}, 2),
     ("ai.onnx.ml.LabelEncoder", [i64(1, 2, 9)], {"keys_int64s": [1, 2], "values_floats": [0.5, 1.5], "default_float": -3.0}, 1),
     ("ai.onnx.ml.TreeEnsembleRegressor", [f32(20, 2)], {"n_targets": 1, "nodes_treeids": [0, 0, 0, 0, 0, 1], "nodes_nodeids": [0, 1, 2, 3, 4, 0], "nodes_featureids": [0, 0, 1, 0, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "BRANCH_LT", "LEAF", "LEAF", "LEAF"], "nodes_values": [0.1, 0, -0.2, 0, 0, 0], "nodes_truenodeids": [1, 0, 3, 0, 0, 0], "nodes_falsenodeids": [2, 0, 4, 0, 0, 0], "target_treeids": [0, 0, 0, 1], "target_nodeids": [1, 3, 4, 0], "target_ids": [0, 0, 0, 0], "target_weights": [1.0, 2.0, 3.0, 0.5], "base_values": [0.25]}, 1),
 ]  # fmt: skip
@@ -220,3 +224,47 @@ def test_a_sequence_as_an_input_must_be_static() -> None:
     assert caught.value.names == ("s",)
     static: Any = {"s": [f32(2), f32(3)]}
     assert relaxc.compile(model, static_inputs=static).run({})["n"] == 2
+
+
+def test_weights_of_4_bits_are_decoded_in_blocks() -> None:
+    rows, columns, block = 6, 32, 16
+    constants = {
+        "b": RNG.integers(0, 256, (rows, columns // block, block // 2)).astype(np.uint8),
+        "scales": RNG.uniform(0.1, 1, rows * columns // block).astype(np.float32),
+        "zeros": RNG.integers(0, 256, rows * ((columns // block + 1) // 2)).astype(np.uint8),
+    }
+    node = helper.make_node(
+        "MatMulNBits",
+        ["x", *constants],
+        ["y"],
+        domain="com.microsoft",
+        K=columns,
+        N=rows,
+        bits=4,
+        block_size=block,
+    )
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3, columns])],
+        [onnx.ValueInfoProto(name="y")],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = f32(3, columns)
+    expected = session.run(None, {"x": x})[0]
+    np.testing.assert_allclose(relaxc.compile(model).run({"x": x})["y"], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("operator", ["Bernoulli", "Multinomial"])
+def test_draws_follow_the_given_chances(operator: str, graph: Graph) -> None:
+    attributes = {"sample_size": 4000} if operator == "Multinomial" else {}
+    given = np.log([[0.3, 0.7]]).astype(np.float32)
+    if operator == "Bernoulli":
+        given = np.full((1, 4000), 0.7, np.float32)
+    node = helper.make_node(operator, ["x"], ["y"], seed=2.0, **attributes)
+    drawn = relaxc.compile(graph([node], {"x": (np.float32, given.shape)}, ["y"])).run({"x": given})["y"]
+    assert drawn.shape == (1, 4000)
+    assert abs(drawn.mean() - 0.7) < 0.03
