@@ -64,7 +64,7 @@ def _scatter(node: Node, updates_shape: Sequence[Extent], place: _Place, name: s
         result = T.buffer_proxy(outputs[0])
         with IRBuilder() as ib:
             with T.seq_scope():
-                with T.serial(0, as_expression(node.extents.product(shape))) as flat:
+                with T.parallel(0, as_expression(node.extents.product(shape))) as flat:
                     everywhere = _unravelled(flat, shape)
                     result[everywhere] = data[everywhere]
                 with T.serial(0, as_expression(node.extents.product(updates_shape))) as flat:
