@@ -18,7 +18,7 @@ help:
 	@echo 'make test-kernels 200 random workloads for every family of kernels against NumPy'
 	@echo 'make test-models  whole real models and full-size architectures against ONNX Runtime'
 	@echo 'make conformance  onnx'"'"'s whole backend suite; writes docs/operators.md'
-	@echo 'make bench        latency and start-up time beside ONNX Runtime'
+	@echo 'make bench        latency and start-up time beside ONNX Runtime and OpenVINO'
 	@echo 'make format       format the code'
 	@echo 'make clean        remove what the other targets made'
 
@@ -52,8 +52,9 @@ conformance: $(VENV)/.installed-test
 conformance-sample: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.conformance --jobs $(JOBS) --sample
 
-bench: $(VENV)/.installed-demo
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.cpu
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
