@@ -127,16 +127,17 @@ def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:
     return fused
 
 
-def parallelise_maps(sch: Schedule, n: LoopRV, o: LoopRV, h: LoopRV) -> LoopRV:
-    """Parallelises over pictures, channel blocks and rows of feature maps.
+def parallelise_nest(sch: Schedule, loops: list[LoopRV]) -> LoopRV:
+    """Parallelises over adjacent ``loops`` together, in their order where all extents are known.
 
-    Channel blocks are outside the rows, so that their weights stay in cache. A symbolic number of rows goes
-    outside instead: the scheduler could not tell the two apart again once they are one loop.
+    At most one symbolic extent goes in, as the outermost; other symbolic loops stay serial outside. The
+    scheduler could tell the indices of more only by dividing by symbolic numbers, and would lose track.
     """
-    if static_product(sch, [h]) is not None:
-        return parallelise(sch, [n, o, h])
-    sch.reorder(n, h, o)
-    return parallelise(sch, [h, o])
+    symbolic = [loop for loop in loops if static_product(sch, [loop]) is None]
+    static = [loop for loop in loops if static_product(sch, [loop]) is not None]
+    chosen = [*symbolic[-1:], *static]
+    sch.reorder(*symbolic[:-1], *chosen)
+    return parallelise(sch, chosen)
 
 
 def unroll_all(sch: Schedule, loops: list[LoopRV]) -> None:

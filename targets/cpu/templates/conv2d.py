@@ -13,7 +13,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_maps
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
@@ -90,7 +90,7 @@ def _tile(
     o, o_inner = sch.split(o, [None, tile.vectors])
     w, w_inner = sch.split(w, [None, tile.rows])
     sch.reorder(n, o, h, w, w_inner, o_inner, lane)
-    parallelise_maps(sch, n, o, h)
+    parallelise_nest(sch, [n, o, h])
     R, S = workload.window
     exact = workload.width is not None and workload.width % tile.rows == 0
     place_tile(sch, anchor, last, w, staged=not exact or R * S * workload.channels >= STAGING_STEPS)

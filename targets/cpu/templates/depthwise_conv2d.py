@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_maps
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest
 from .register_kernel import accumulate, place_tile
 from .register_tile import MAX_ROWS
 from .spatial import schedule_rest
@@ -66,7 +66,7 @@ class DepthwiseConv2dTemplate:
         schedule_rest(sch, anchor, last)
         n, o, h, w, lane = sch.get_loops(last)
         w, _ = sch.split(w, [None, config.columns])
-        parallelise_maps(sch, n, o, h)
+        parallelise_nest(sch, [n, o, h])
         exact = workload.width is not None and workload.width % config.columns == 0
         place_tile(sch, anchor, last, w, staged=not exact)
         n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise, static_product
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
@@ -82,16 +82,9 @@ def _tile(
     *batch, m, n = sch.get_loops(last)
     m, m_inner = sch.split(m, [None, tile.rows])
     n, n_inner, lane = sch.split(n, [None, tile.vectors, workload.lanes])
-    at = _parallelise(sch, [*batch, n, m], [m_inner, n_inner, lane])
+    # Columns outside the rows, so that panels stay in cache.
+    sch.reorder(*batch, n, m, m_inner, n_inner, lane)
+    at = parallelise_nest(sch, [*batch, n, m])
     exact = workload.rows is not None and workload.rows % tile.rows == 0 and workload.whole_panels
     staged = not exact or workload.inner is None or workload.inner >= STAGING_STEPS
     place_tile(sch, anchor, last, at, staged=staged, whole_vectors=workload.whole_panels)
-
-
-def _parallelise(sch: Schedule, outer: list[LoopRV], inner: list[LoopRV]) -> LoopRV:
-    """Columns outside the rows, so that panels stay in cache; one symbolic extent has to be outermost."""
-    symbolic = [loop for loop in outer if static_product(sch, [loop]) is None]
-    static = [loop for loop in outer if static_product(sch, [loop]) is not None]
-    chosen = [*symbolic[-1:], *static]
-    sch.reorder(*symbolic[:-1], *chosen, *inner)
-    return parallelise(sch, chosen)

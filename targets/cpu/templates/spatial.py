@@ -6,7 +6,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from .blocks import inline_spatial_producers, parallelise, root_blocks, static_product
+from .blocks import inline_spatial_producers, parallelise_nest, root_blocks, static_product
 
 SERIAL_WORK = 16384
 """Elements below which handing work to other threads costs more than it saves."""
@@ -31,20 +31,8 @@ def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
 
 
 def parallelise_outer(sch: Schedule, loops: list[LoopRV]) -> None:
-    """Parallelises the loops outside a vector; the innermost of several stays serial, for plain addresses.
-
-    At most one symbolic extent, as the outermost, goes into the parallel loop: the indices of others could
-    only be told apart by dividing by symbolic numbers.
-    """
-    if len(loops) == 1:
-        sch.parallel(loops[0])
-        return
-    *candidates, inner = loops
-    symbolic = [loop for loop in candidates if static_product(sch, [loop]) is None]
-    static = [loop for loop in candidates if static_product(sch, [loop]) is not None]
-    chosen = [*symbolic[-1:], *static]
-    sch.reorder(*symbolic[:-1], *chosen, inner)
-    parallelise(sch, chosen)
+    """Parallelises the loops outside a vector; the innermost of several stays serial, for plain addresses."""
+    parallelise_nest(sch, loops[:-1] if len(loops) > 1 else loops)
 
 
 def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:
