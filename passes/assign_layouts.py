@@ -222,10 +222,6 @@ def _convolve(
     return assigner.emit(call, channels)
 
 
-def _ints(values: Sequence[tirx.IntImm]) -> tuple[int, ...]:
-    return tuple(int(v) for v in values)
-
-
 def _unary(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     if not assigner.is_blocked(call.args[0]):
         return None

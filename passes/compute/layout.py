@@ -8,11 +8,6 @@ from tvm import te, tirx
 Array = np.ndarray
 
 
-def blocks(channels: int, block: int) -> int:
-    """How many blocks of ``block`` channels hold ``channels``; the last may be partly empty."""
-    return -(-channels // block)
-
-
 def pack_nchwc(x: te.Tensor, block: int) -> te.Tensor:
     """[N, C, H, W] to [N, C/block, H, W, block]; lanes beyond C are zero."""
     N, C, H, W = x.shape
