@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..isolation import run_isolated
+from ..outcome import Outcome
 from .cases import SUITES, Case, load_cases
 from .implementations import IMPLEMENTATIONS
-from .isolation import run_isolated
 from .operators_page import operators_page
-from .outcome import Outcome
 from .records import Record, losses, versions_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"

@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 import onnx
 
+from ..outcome import Outcome, failure, wrong_result
 from .cases import Case, DataSet
 from .comparison import assert_as_expected
-from .outcome import Outcome, failure, wrong_result
 
 if TYPE_CHECKING:
     import relaxc

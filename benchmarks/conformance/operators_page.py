@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ..outcome import Outcome
 from .cases import Case
-from .outcome import Outcome
 from .records import Record
 from .static_rule import needless_static
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from ..outcome import Outcome
 from .cases import SUITES, Case
-from .outcome import Outcome
 from .static_rule import needless_static
 
 FOLDER = Path(__file__).parent / "records"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from ..outcome import Outcome
 from .cases import Case
-from .outcome import Outcome
 
 
 def needless_static(case: Case, outcome: Outcome) -> bool:

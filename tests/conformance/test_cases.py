@@ -15,9 +15,9 @@ from benchmarks.conformance.cases import SUITES, Case, load_cases
 from benchmarks.conformance.comparison import assert_as_expected
 from benchmarks.conformance.implementations import run_with_onnxruntime, run_with_relaxc
 from benchmarks.conformance.operators_page import operators_page
-from benchmarks.conformance.outcome import Outcome, wrong_result
 from benchmarks.conformance.records import Record, losses
 from benchmarks.conformance.static_rule import needless_static
+from benchmarks.outcome import Outcome, wrong_result
 
 ONE = np.ones(3, np.float32)
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from .cases import Case
-from .implementations import Implementation
 from .outcome import Outcome, failure
 
 # Cases travel to the workers by being there when they are forked.
@@ -28,6 +27,8 @@ _PATIENCE = 10
 
 # Address space of a worker: enough for any case, little enough that a runaway one leaves the machine alone.
 _MEMORY_LIMIT = 8 << 30
+
+Case = TypeVar("Case")
 
 
 @dataclass
@@ -67,18 +68,19 @@ class _Worker:
 
 
 @dataclass
-class _Pool:
+class _Pool(Generic[Case]):
     """Workers, and the cases that are still to be run."""
 
-    run: Implementation
+    run: Callable[[Case], Outcome]
     cases: Sequence[Case]
     limit_s: float
+    memory_limit: int
     waiting: deque[int]
     workers: list[_Worker] = field(default_factory=list)
 
     def start(self) -> None:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_serve, args=(theirs, self.cases, self.run), daemon=True)
+        process = _CONTEXT.Process(target=_serve, args=(theirs, self), daemon=True)
         process.start()
         theirs.close()
         self.workers.append(_Worker(process, ours))
@@ -131,26 +133,28 @@ class _Pool:
 
 
 def run_isolated(
-    run: Implementation,
+    run: Callable[[Case], Outcome],
     cases: Sequence[Case],
     jobs: int,
     limit_s: float,
     report: Callable[[int, Outcome], None] = lambda _done, _outcome: None,
+    memory_limit: int = _MEMORY_LIMIT,
 ) -> list[Outcome]:
     """Runs all cases in ``jobs`` processes at a time.
 
     Args:
-        run: the implementation. It is imported in the workers, with one thread for each.
+        run: runs one case and says what became of it, with one thread.
         cases: what to run.
         jobs: how many processes.
         limit_s: seconds of processor time for one case, after which its process is killed.
         report: is told how many cases are done, and the latest outcome.
+        memory_limit: bytes of address space for each process.
 
     Returns:
         The outcomes, in the order of the cases.
     """
     outcomes: dict[int, Outcome] = {}
-    pool = _Pool(run, cases, limit_s, deque(range(len(cases))))
+    pool = _Pool(run, cases, limit_s, memory_limit, deque(range(len(cases))))
     try:
         for _ in range(min(jobs, len(cases))):
             pool.start()
@@ -176,23 +180,25 @@ def _processor_seconds(pid: int | None) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _serve(connection: Connection, cases: Sequence[Case], run: Implementation) -> None:
-    _settle_in()
+def _serve(connection: Connection, pool: _Pool[Case]) -> None:
+    _settle_in(pool.memory_limit)
     while True:
         try:
             index: int = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(run(cases[index]))
+            connection.send(pool.run(pool.cases[index]))
         except MemoryError:
-            connection.send(failure("out of memory", f"more than {_MEMORY_LIMIT >> 30} GB were asked for"))
+            connection.send(
+                failure("out of memory", f"more than {pool.memory_limit >> 30} GB were asked for")
+            )
 
 
-def _settle_in() -> None:
+def _settle_in(memory_limit: int) -> None:
     """One thread, bounded memory, and silence: what compilers print while they fail is in the outcome."""
     os.environ |= {"TVM_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.disable()
     silence = os.open(os.devnull, os.O_WRONLY)
