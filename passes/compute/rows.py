@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from tvm import te, tirx
 
+from . import WORKLOAD
+
 ROW_LANES = 16
+ROW_REDUCTION = "row_reduction"
+"""Marks the blocks that reduce a row."""
+_MARK = {WORKLOAD: ROW_REDUCTION}
 
 Index = Sequence[tirx.Expr]
 Load = Callable[[Index, tirx.Expr], tirx.Expr]
@@ -19,42 +24,99 @@ Load = Callable[[Index, tirx.Expr], tirx.Expr]
 
 @dataclass(frozen=True)
 class Reducer:
-    """How the elements of a row combine: a TE reduction, and the same for two values."""
+    """How the elements of a row combine.
+
+    Attributes:
+        reduce: a TE reduction.
+        combine: the same for two values.
+        identity: the value of a type that changes nothing.
+    """
 
     reduce: Callable[..., tirx.Expr]
     combine: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
+    identity: Callable[[str], tirx.Expr]
+
+    def neutral(self, like: tirx.Expr) -> tirx.Expr:
+        """The identity in the type of ``like``."""
+        return self.identity(str(like.ty.dtype))
 
 
-SUM = Reducer(te.sum, lambda a, b: a + b)
-MAX = Reducer(te.max, tirx.max)
-MIN = Reducer(te.min, tirx.min)
+SUM = Reducer(te.sum, lambda a, b: a + b, lambda dtype: tirx.const(0, dtype))
+MAX = Reducer(te.max, tirx.max, tirx.min_value)
+MIN = Reducer(te.min, tirx.min, tirx.max_value)
 
 
 def reduce_rows(rows: Index, extent: tirx.Expr, load: Load, reducer: Reducer, name: str) -> te.Tensor:
     """Reduces ``load(row, k)`` over k < ``extent`` for every row; returns a tensor of shape ``rows``."""
+    length = _known(extent)
+    if length is not None:
+        known = _serial_row if length < ROW_LANES else _vector_row
+        return known(rows, length, load, reducer, name)
     whole = tirx.floordiv(extent, ROW_LANES)
+    steps = te.reduce_axis((0, whole), "vector")
+    partial = _partial(rows, lambda row, lane: load(row, steps * ROW_LANES + lane), steps, reducer, name)
+    total = _total(rows, partial, reducer, f"{name}_total")
     rest = extent - whole * ROW_LANES
-    if _known(whole) == 0:
-        return _tail(rows, rest, 0, load, reducer, name)
-    vectors = te.reduce_axis((0, whole), "vector")
-    partial = te.compute(
-        (*rows, ROW_LANES),
-        lambda *i: reducer.reduce(load(i[:-1], vectors * ROW_LANES + i[-1]), axis=vectors),
-        name=f"{name}_partial",
-    )
-    lane = te.reduce_axis((0, ROW_LANES), "lane")
-    total = te.compute(rows, lambda *i: reducer.reduce(partial(*i, lane), axis=lane), name=f"{name}_total")
-    if _known(rest) == 0:
-        return total
-    tail = _tail(rows, rest, whole * ROW_LANES, load, reducer, f"{name}_tail")
+    tail = _serial_row(rows, rest, load, reducer, f"{name}_tail", start=whole * ROW_LANES)
     return te.compute(rows, lambda *i: reducer.combine(total(*i), tail(*i)), name=name)
 
 
-def _tail(
-    rows: Index, extent: tirx.Expr, start: tirx.Expr | int, load: Load, reducer: Reducer, name: str
+def _vector_row(rows: Index, extent: int, load: Load, reducer: Reducer, name: str) -> te.Tensor:
+    """Several vectors a step. The last step starts early, ends with the row, and skips what is done."""
+    vectors = next(count for count in (4, 2, 1) if extent >= 2 * count * ROW_LANES or count == 1)
+    width = vectors * ROW_LANES
+    steps = te.reduce_axis((0, -(-extent // width)), "vector")
+    start = steps * width
+    first = start if extent % width == 0 else tirx.min(start, extent - width)
+
+    def step(row: Index, lane: tirx.Expr) -> tirx.Expr:
+        return _tree([fresh(row, first + (part * ROW_LANES + lane)) for part in range(vectors)], reducer)
+
+    def fresh(row: Index, k: tirx.Expr) -> tirx.Expr:
+        value = load(row, k)
+        return value if extent % width == 0 else tirx.Select(k >= start, value, reducer.neutral(value))
+
+    partial = _partial(rows, step, steps, reducer, name)
+    return _total(rows, partial, reducer, f"{name}_total")
+
+
+def _partial(rows: Index, step: Load, steps: tirx.IterVar, reducer: Reducer, name: str) -> te.Tensor:
+    """[*rows, ROW_LANES]: ``step(row, lane)`` reduced over ``steps``."""
+    return te.compute(
+        (*rows, ROW_LANES),
+        lambda *i: reducer.reduce(step(i[:-1], i[-1]), axis=steps),
+        name=f"{name}_partial",
+        attrs=_MARK,
+    )
+
+
+def _total(rows: Index, partial: te.Tensor, reducer: Reducer, name: str) -> te.Tensor:
+    """Reduces the lanes, by halves side by side: one after the other would wait for each sum."""
+    half = ROW_LANES // 2
+    halves = te.reduce_axis((0, 2), "half")
+    return te.compute(
+        rows,
+        lambda *i: reducer.reduce(
+            _tree([partial(*i, halves * half + lane) for lane in range(half)], reducer), axis=halves
+        ),
+        name=name,
+        attrs=_MARK,
+    )
+
+
+def _serial_row(
+    rows: Index, extent: tirx.Expr | int, load: Load, reducer: Reducer, name: str, start: tirx.Expr | int = 0
 ) -> te.Tensor:
+    """Element after element."""
     k = te.reduce_axis((0, extent), "k")
-    return te.compute(rows, lambda *i: reducer.reduce(load(i, start + k), axis=k), name=name)
+    return te.compute(rows, lambda *i: reducer.reduce(load(i, start + k), axis=k), name=name, attrs=_MARK)
+
+
+def _tree(values: list[tirx.Expr], reducer: Reducer) -> tirx.Expr:
+    """``values``, a power of two of them, combined in pairs."""
+    while len(values) > 1:
+        values = [reducer.combine(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
 
 
 def _known(extent: tirx.Expr | int) -> int | None:
@@ -67,7 +129,8 @@ def softmax_rows(x: te.Tensor) -> te.Tensor:
     largest = reduce_rows(rows, extent, lambda row, k: x(*row, k), MAX, "row_max")
     exp = te.compute(x.shape, lambda *i: tirx.exp(x(*i) - largest(*i[:-1])), name="row_exp")
     total = reduce_rows(rows, extent, lambda row, k: exp(*row, k), SUM, "row_sum")
-    return te.compute(x.shape, lambda *i: exp(*i) / total(*i[:-1]), name="softmax")
+    inverse = te.compute(rows, lambda *i: tirx.const(1, x.dtype) / total(*i), name="row_inverse")
+    return te.compute(x.shape, lambda *i: exp(*i) * inverse(*i[:-1]), name="softmax")
 
 
 def log_softmax_rows(x: te.Tensor) -> te.Tensor:

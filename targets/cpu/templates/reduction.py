@@ -13,6 +13,8 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ....passes.compute import WORKLOAD
+from ....passes.compute.rows import ROW_REDUCTION
 from ..machine import Machine
 from .blocks import (
     inline_spatial_producers,
@@ -84,6 +86,8 @@ def _row_axes(sch: Schedule) -> int:
 def _reduces_innermost(sch: Schedule, block: SBlockRV) -> bool:
     """Whether the fastest-moving axis of what ``block`` reads, of the largest rank, is one it reduces."""
     stmt = sch.get(block)
+    if stmt.annotations.get(WORKLOAD) == ROW_REDUCTION:
+        return True
     reduced = [var.var for var in stmt.iter_vars if var.iter_type == tirx.IterVar.CommReduce]
     regions = sorted((read.region for read in stmt.reads), key=len)
     return bool(regions and len(regions[-1])) and any(regions[-1][-1].min.same_as(var) for var in reduced)
@@ -105,6 +109,8 @@ def _reduce_in_vectors(sch: Schedule, block: SBlockRV) -> None:
     """Keeps a row's partial results, where ``block`` computes such, in a vector."""
     loops = list(sch.get_loops(block))[1:]
     if len(loops) != 1 + _reduced_axes(sch, block) or not _is_multiple_of_vector(sch, loops[0]):
+        if loops and static_product(sch, loops) is None:
+            sch.decompose_reduction(block, loops[0])  # an empty loop would leave out the start inside it
         return
     lane, *reduced = loops
     sch.reorder(*reduced, lane)
