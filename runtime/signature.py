@@ -51,6 +51,7 @@ class KernelSpec:
         calls: how many places of the program call it.
         flops: floating-point operations of one call, or None where they depend on symbolic extents.
         bytes_moved: bytes that one call reads and writes at least once, or None likewise.
+        tuned: whether the schedule comes from the tuner's records, not from the template's default.
     """
 
     name: str
@@ -58,6 +59,7 @@ class KernelSpec:
     calls: int
     flops: int | None
     bytes_moved: int | None
+    tuned: bool = False
 
 
 @dataclass(frozen=True)

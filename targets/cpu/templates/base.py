@@ -22,9 +22,12 @@ class Template(Protocol):
 
     Attributes:
         name: what reports call it.
+        version: goes up when ``apply`` makes another schedule of the same config, or a config means something
+            else: the tuner's records are then out of date.
     """
 
     name: str
+    version: int
 
     def matches(self, sch: Schedule) -> Workload | None:
         """What the function computes, or None if it is not of this family."""

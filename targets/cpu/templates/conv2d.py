@@ -45,6 +45,7 @@ class Conv2dTemplate:
     """See the module's description."""
 
     name = "conv2d"
+    version = 1
 
     def matches(self, sch: Schedule) -> Conv2dWorkload | None:
         anchor = anchor_block(sch, KIND)

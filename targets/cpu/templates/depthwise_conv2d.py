@@ -35,6 +35,7 @@ class DepthwiseConv2dTemplate:
     """See the module's description."""
 
     name = "depthwise_conv2d"
+    version = 1
 
     def matches(self, sch: Schedule) -> DepthwiseWorkload | None:
         anchor = anchor_block(sch, KIND)

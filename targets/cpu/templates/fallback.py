@@ -22,6 +22,7 @@ class FallbackTemplate:
     """See the module's description."""
 
     name = "fallback"
+    version = 1
 
     def matches(self, sch: Schedule) -> AnyWorkload | None:
         return AnyWorkload()

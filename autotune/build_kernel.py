@@ -1,0 +1,71 @@
+"""From a candidate to machine code."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import ir, tirx
+
+from ..passes.pipeline import forbid_aliasing
+from ..targets.cpu.kernel_costs import buffers, static_extents
+from ..targets.cpu.kernel_identity import KernelIdentity
+from ..targets.cpu.schedule_kernels import schedule_kernel
+from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Candidate, Knobs
+
+
+def build_kernel(candidate: Candidate) -> BuiltKernel:
+    """Schedules, compiles and links a candidate.
+
+    Raises:
+        ValueError: the candidate's knobs are no point of its template's space, or its extents are symbolic.
+        Exception: whatever TVM or the linker raises; the tuner records it as a build error.
+    """
+    started = time.perf_counter()
+    function = ir.load_json(candidate.kernel)
+    arguments = kernel_arguments(function)
+    scheduled = schedule_kernel(function, candidate.target.machine, FixedChoice(candidate.knobs)).function
+    with candidate.target.tvm_target:
+        module = forbid_aliasing()(
+            tvm.IRModule({KERNEL_NAME: scheduled.with_attr("global_symbol", KERNEL_NAME)})
+        )
+    library = _link(tvm.compile(module, candidate.target.tvm_target))
+    return BuiltKernel(library, arguments, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class FixedChoice:
+    """Gives every kernel the same knobs."""
+
+    chosen: Knobs | None
+
+    def knobs(self, kernel: KernelIdentity, default: Knobs) -> Knobs | None:
+        """The knobs, for any kernel."""
+        return self.chosen
+
+    def refuse(self, kernel: KernelIdentity, reason: str) -> None:
+        """Raises ValueError."""
+        raise ValueError(reason)
+
+
+def kernel_arguments(function: tirx.PrimFunc) -> tuple[ArgumentSpec, ...]:
+    """What a call of ``function`` takes. Raises ValueError where an extent is symbolic."""
+    arguments = []
+    for buffer in buffers(function):
+        extents = static_extents(buffer)
+        if extents is None:
+            raise ValueError("a kernel with symbolic extents cannot be measured")
+        arguments.append(ArgumentSpec(extents, str(buffer.dtype)))
+    if len(arguments) != len(function.params):
+        raise ValueError("a kernel that takes scalars cannot be measured")
+    return tuple(arguments)
+
+
+def _link(executable: tvm.runtime.Executable) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="relaxc-") as folder:
+        path = Path(folder) / "kernel.so"
+        executable.export_library(str(path))
+        return path.read_bytes()

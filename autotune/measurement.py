@@ -1,0 +1,149 @@
+"""What travels between the tuner and whatever measures: candidates one way, measurements the other.
+
+All of it can be pickled. Measuring has two halves, which may happen on different machines:
+``build_kernel.build_kernel`` makes a library of a candidate and needs the compiler;
+``run_kernels.run_kernels`` times libraries against each other and needs the runtime only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import median
+from typing import Protocol, TypeAlias
+
+from ..targets.registry import CpuTarget
+
+Knobs: TypeAlias = Mapping[str, int]
+"""A point of a template's space: the name of each choice, and what was chosen."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to schedule one kernel.
+
+    Attributes:
+        kernel: the unscheduled function as TVM's JSON (``tvm.ir.save_json``).
+        knobs: the schedule; None for the default of the template that takes the kernel.
+        target: what to generate code for.
+    """
+
+    kernel: str
+    knobs: Knobs | None
+    target: CpuTarget
+
+
+@dataclass(frozen=True)
+class ArgumentSpec:
+    """An array that a kernel takes: extents and element type (a NumPy or ml_dtypes name)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class BuiltKernel:
+    """A candidate as machine code.
+
+    Attributes:
+        library: the bytes of a shared library that exports the function ``KERNEL_NAME``.
+        arguments: what that function takes; it overwrites some of them with its results.
+        build_seconds: what the build took.
+    """
+
+    library: bytes
+    arguments: tuple[ArgumentSpec, ...]
+    build_seconds: float
+
+
+KERNEL_NAME = "main"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a group of kernels is timed.
+
+    Attributes:
+        threads: how many threads a kernel may use.
+        warmup: calls of each kernel before the timing.
+        repetitions: the least and the most timed rounds; a round calls each kernel of the group.
+        confidence_width: the timing ends when, for each kernel, the 95 % confidence interval of the median is
+            narrower than this part of the median.
+        round_seconds: a kernel is called several times in a round until they have taken about this long.
+        max_seconds: the timing ends after this time, however wide the interval is.
+        time_limit: seconds for everything, before the group is given up.
+        flush_cache: whether the caches are emptied before each call. Then a round makes one call of each.
+        tolerance: how far a result may be from the reference's, relative to the largest magnitude in it.
+        seed: of the random arguments.
+    """
+
+    threads: int
+    warmup: int = 2
+    repetitions: tuple[int, int] = (5, 60)
+    confidence_width: float = 0.03
+    round_seconds: float = 0.002
+    max_seconds: float = 0.6
+    time_limit: float = 20.0
+    flush_cache: bool = False
+    tolerance: float = 2e-4
+    seed: int = 0
+
+
+class Status(StrEnum):
+    """How the measurement of a candidate ended."""
+
+    OK = "ok"
+    BUILD_ERROR = "build_error"
+    RUN_ERROR = "run_error"
+    TIMEOUT = "timeout"
+    WRONG_RESULT = "wrong_result"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came of one candidate.
+
+    Attributes:
+        status: whether ``seconds`` mean anything.
+        seconds: the time of one call, in each round; empty unless ``status`` is ok.
+        message: one line on what went wrong.
+        device: where it ran.
+        build_seconds: what the build took.
+    """
+
+    status: Status
+    seconds: tuple[float, ...] = ()
+    message: str = ""
+    device: str = field(default="", compare=False)
+    build_seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the candidate ran and gave the right result."""
+        return self.status is Status.OK
+
+    @property
+    def median(self) -> float:
+        """The median of ``seconds``; infinite for a candidate that failed."""
+        return median(self.seconds) if self.ok else float("inf")
+
+
+Group: TypeAlias = Sequence[Candidate]
+"""Schedules of one kernel, for one target, that are timed against each other. The first one's result is the
+reference for the others'."""
+
+
+class Measurer(Protocol):
+    """Measures on this machine, or on others. The tuner knows nothing else about devices."""
+
+    def measure(self, groups: Sequence[Group]) -> list[list[Measurement]]:
+        """Builds and times each group, all candidates of a group in turns in one process on one device.
+
+        Groups are independent and may be measured at the same time on different devices. Returns a
+        measurement for each candidate, in order. Failures of candidates are measurements, too; an exception
+        means that measuring itself has become impossible.
+        """
+
+    def close(self) -> None:
+        """Ends processes and connections."""

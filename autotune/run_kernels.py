@@ -1,0 +1,165 @@
+"""Timing built kernels against each other. Needs the runtime only, not the compiler."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..runtime.library import load_runtime
+from ..runtime.tensors import ALIGNMENT, ElementType, tensor_over
+from ..runtime.thread_pool import call_with_threads
+from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Measurement, RunOptions, Status
+
+Array = np.ndarray[Any, Any]
+
+# More than a last-level cache that one process is likely to have to itself.
+_FLUSH_BYTES = 64 << 20
+_NORMAL_95 = 1.96
+
+
+def run_kernels(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measurement]:
+    """Times ``kernels``, which compute the same, in turns; checks their results against the first one's.
+
+    A library is foreign code: call this in a process of its own, which may crash or hang.
+    """
+    return call_with_threads(options.threads, _run, kernels, options)
+
+
+def _run(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measurement]:
+    generator = np.random.default_rng(options.seed)
+    arguments = [Argument.random(spec, generator) for spec in kernels[0].arguments]
+    with tempfile.TemporaryDirectory(prefix="relaxc-") as folder:
+        functions = [_load(kernel, Path(folder) / f"{i}.so") for i, kernel in enumerate(kernels)]
+        outcomes = _check(functions, arguments, options.tolerance)
+        timed = [function for function, outcome in zip(functions, outcomes, strict=True) if outcome.ok]
+        tensors = [argument.tensor for argument in arguments]
+        times = iter(time_in_turns([partial(function, *tensors) for function in timed], options))
+    return [
+        replace(outcome, seconds=next(times) if outcome.ok else (), build_seconds=kernel.build_seconds)
+        for outcome, kernel in zip(outcomes, kernels, strict=True)
+    ]
+
+
+def _load(kernel: BuiltKernel, path: Path) -> Callable[..., None]:
+    path.write_bytes(kernel.library)
+    function: Callable[..., None] = load_runtime().load_module(str(path))[KERNEL_NAME]
+    return function
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An array that a kernel reads or writes, twice over the same aligned memory.
+
+    Attributes:
+        array: for NumPy.
+        tensor: for the kernel.
+    """
+
+    array: Array
+    tensor: Any
+
+    @classmethod
+    def random(cls, spec: ArgumentSpec, generator: np.random.Generator) -> Argument:
+        """Floating-point numbers between -1 and 1; ones of all other types."""
+        element = ElementType.named(spec.dtype)
+        size = math.prod(spec.shape) * element.carrier.itemsize
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        memory = raw[(start := -raw.ctypes.data % ALIGNMENT) : start + size]
+        array = memory.view(element.staging).reshape(spec.shape)
+        # Integers may be indices or divisors: one is valid for nearly all of them.
+        array[...] = 1 if array.dtype.kind in "biu" else generator.uniform(-1, 1, spec.shape)
+        return cls(array, tensor_over(memory, spec.shape, element))
+
+
+def _check(
+    functions: Sequence[Callable[..., None]], arguments: Sequence[Argument], tolerance: float
+) -> list[Measurement]:
+    """Calls each function on the same values and compares everything that it was handed afterwards."""
+    before = [argument.array.copy() for argument in arguments]
+    reference: list[Array] = []
+    outcomes = []
+    for function in functions:
+        for argument, values in zip(arguments, before, strict=True):
+            argument.array[...] = values
+        function(*(argument.tensor for argument in arguments))
+        results = [argument.array.copy() for argument in arguments]
+        reference = reference or results
+        outcomes.append(compare_results(results, reference, tolerance))
+    return outcomes
+
+
+def compare_results(results: Sequence[Array], reference: Sequence[Array], tolerance: float) -> Measurement:
+    """An ok without times where ``results`` are close to ``reference``; else what differs."""
+    for position, (result, expected) in enumerate(zip(results, reference, strict=True)):
+        error = _relative_error(result, expected)
+        if not error <= tolerance:
+            return Measurement(
+                Status.WRONG_RESULT, message=f"argument {position} is off by {error:.1e} of its largest value"
+            )
+    return Measurement(Status.OK)
+
+
+def _relative_error(result: Array, expected: Array) -> float:
+    """The largest difference, relative to the largest finite magnitude expected; infinite for a lost NaN."""
+    if expected.size == 0:
+        return 0.0
+    a, b = result.astype(np.float64), expected.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    finite = np.isfinite(b)
+    if not np.all(same | (finite & np.isfinite(a))):
+        return math.inf
+    scale = float(np.max(np.abs(b), where=finite, initial=0.0)) or 1.0
+    return float(np.max(np.abs(np.where(same, 0.0, a - b)))) / scale
+
+
+def time_in_turns(calls: Sequence[Callable[[], None]], options: RunOptions) -> list[tuple[float, ...]]:
+    """The seconds of one call of each of ``calls``, for every round."""
+    counts = [_calls_per_round(call, options) for call in calls]
+    scratch = np.zeros(_FLUSH_BYTES, np.uint8) if options.flush_cache else None
+    times: list[list[float]] = [[] for _ in calls]
+    deadline = time.perf_counter() + options.max_seconds
+    least, most = options.repetitions
+    for turn in range(most):
+        for call, count, row in zip(calls, counts, times, strict=True):
+            if scratch is not None:
+                scratch += 1
+            row.append(_seconds_per_call(call, count))
+        settled = all(interval_width(row) < options.confidence_width for row in times)
+        if turn + 1 >= least and (settled or time.perf_counter() > deadline):
+            break
+    return [tuple(row) for row in times]
+
+
+def _calls_per_round(call: Callable[[], None], options: RunOptions) -> int:
+    for _ in range(max(1, options.warmup)):
+        seconds = _seconds_per_call(call, 1)
+    return 1 if options.flush_cache else max(1, round(options.round_seconds / max(seconds, 1e-7)))
+
+
+def _seconds_per_call(call: Callable[[], None], count: int) -> float:
+    start = time.perf_counter_ns()
+    for _ in range(count):
+        call()
+    return (time.perf_counter_ns() - start) / count * 1e-9
+
+
+def interval_width(times: Sequence[float]) -> float:
+    """The width of the 95 % confidence interval of the median, relative to the median.
+
+    From order statistics, which assume no distribution (Hollander, Wolfe, Chicken: Nonparametric Statistical
+    Methods, section 3.6). Infinite for fewer than six values, which cannot give that confidence.
+    """
+    n = len(times)
+    rank = math.floor((n - _NORMAL_95 * math.sqrt(n)) / 2)
+    if n < 6 or rank < 0:
+        return math.inf
+    ordered = sorted(times)
+    return (ordered[n - 1 - rank] - ordered[rank]) / ordered[n // 2]
