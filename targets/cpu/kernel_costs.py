@@ -6,14 +6,43 @@ import math
 
 import tvm
 from tvm import tirx
+from tvm.s_tir import Schedule
 from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.s_tir.schedule import SBlockRV
+
+from .templates.blocks import is_workload, loop_extents, root_blocks
 
 
 def flops(function: tirx.PrimFunc) -> int | None:
-    """Floating-point operations of one call of an unscheduled ``function``; None if extents are symbolic."""
+    """Floating-point operations of one call of an unscheduled ``function``; None if extents are symbolic.
+
+    What a tile computes beyond the edge of the result is not counted.
+    """
     if any(static_extents(buffer) is None for buffer in buffers(function)):
         return None
-    return int(estimate_tir_flops(tvm.IRModule({"main": function})))
+    mod = tvm.IRModule({"main": function})
+    counted = int(estimate_tir_flops(mod))
+    if function.body.block.name_hint != "root":
+        return counted
+    sch = Schedule(mod)
+    return counted - sum(_overrun_flops(sch, block) for block in root_blocks(sch) if is_workload(sch, block))
+
+
+def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:
+    """A multiplication and an addition for each step of the anchor outside of what its crop stage keeps."""
+    (crop,) = sch.get_consumers(anchor)
+    domain, kept = (math.prod(map(_known, loop_extents(sch, block))) for block in (anchor, crop))
+    reduced = math.prod(
+        int(var.dom.extent)
+        for var in sch.get(anchor).iter_vars
+        if var.iter_type == tirx.IterVar.CommReduce
+    )
+    return 2 * (domain - kept * reduced)
+
+
+def _known(extent: int | None) -> int:
+    assert extent is not None, "all extents of a kernel with static buffers are static"
+    return extent
 
 
 def bytes_moved(function: tirx.PrimFunc) -> int | None:

@@ -25,6 +25,11 @@ def anchor_block(sch: Schedule, kind: str) -> SBlockRV | None:
     return None
 
 
+def is_workload(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether ``block`` is an anchor: it holds the arithmetic that a template schedules."""
+    return WORKLOAD in sch.get(block).annotations
+
+
 def loop_extents(sch: Schedule, block: SBlockRV) -> list[int | None]:
     """The extents of the loops around ``block``, outermost first; None where one is symbolic."""
     return [_static(sch.get(loop).extent) for loop in sch.get_loops(block)]

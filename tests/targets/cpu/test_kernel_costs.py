@@ -5,6 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import te, tirx
 
+from relaxc.passes.compute.matmul import matmul_packed
 from relaxc.targets.cpu.kernel_costs import buffers, bytes_moved, flops, static_extents
 
 
@@ -45,3 +46,8 @@ def test_scalars_are_no_buffers() -> None:
     assert len(kernel.params) == 3
     assert len(buffers(kernel)) == 2
     assert isinstance(kernel, tvm.tirx.PrimFunc)
+
+
+def test_what_a_tile_computes_beyond_the_edge_is_not_counted() -> None:
+    x, w = te.placeholder((5, 30), "float32", "x"), te.placeholder((2, 30, 16), "float32", "w")
+    assert flops(te.create_prim_func([x, w, matmul_packed(x, w, 20)])) == 2 * 5 * 30 * 20
