@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from ...runtime.errors import InvalidModelError
+from .gradient_bodies import with_bodies
 
 MIN_OPSET = 7
 
@@ -59,6 +60,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
     _check_graph(proto.graph, frozenset())
     proto = _modernized(proto)
     opsets = _opsets(proto)
+    with_bodies(proto.graph)
     return LoadedModel(proto, opsets, digest)
 
 
@@ -96,9 +98,20 @@ def _modernized(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not 0 < version < MIN_OPSET:
         return proto
     try:
-        return onnx.version_converter.convert_version(proto, MIN_OPSET)
+        converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, MIN_OPSET)
     except (RuntimeError, ValueError, onnx.checker.ValidationError):
         return proto  # which is then refused for its opset
+    _state_slope_axes(converted.graph)
+    return converted
+
+
+def _state_slope_axes(graph: onnx.GraphProto) -> None:
+    """Before opset 7 the slopes of PRelu went with axis 1: now the attribute ``axis`` says so."""
+    for node in graph.node:
+        if node.op_type == "PRelu":
+            node.attribute.append(onnx.helper.make_attribute("axis", 1))
+        for subgraph in _subgraphs(node):
+            _state_slope_axes(subgraph)
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:

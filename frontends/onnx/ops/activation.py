@@ -28,7 +28,11 @@ def leaky_relu(node: Node) -> Expr:
 
 @converts("PRelu")
 def prelu(node: Node) -> Expr:
-    x, slope = node.builder.broadcastable(node.tensor(0), node.tensor(1))
+    slopes = node.tensor(1)
+    if node.has_attribute("axis"):
+        count = node.extents.product(node.shape(1))
+        slopes = node.builder.reshape(slopes, [count, *[1] * (node.rank(0) - 1 - node.integer("axis"))])
+    x, slope = node.builder.broadcastable(node.tensor(0), slopes)
 
     def compute(a: Any, s: Any) -> Expr:
         return tirx.Select(a < tirx.const(0, a.ty.dtype), a * s, a)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,13 @@ def slice_by_attributes(node: Node) -> Expr:
 
 @converts("Slice", since=10)
 def slice_by_inputs(node: Node) -> Expr:
-    steps = [int(step) for step in node.constant(4)] if node.has(4) else None
-    if not (node.is_shape_like(1) and node.is_shape_like(2)):
-        return _slice_at_run_time(node, steps)
+    known = [not node.has(index) or node.is_shape_like(index) for index in (1, 2, 3, 4)]
+    if not all(known):
+        return _slice_at_run_time(node)
     starts, ends = node.integer_list(1), node.integer_list(2)
+    steps = [int(step) for step in node.constant(4)] if node.has(4) else [1] * len(starts)
     axes = [int(axis) for axis in node.constant(3)] if node.has(3) else list(range(len(starts)))
-    return _slice(node, _Bounds(starts, ends, axes, steps or [1] * len(starts)))
+    return _slice(node, _Bounds(starts, ends, axes, steps))
 
 
 def _slice(node: Node, bounds: _Bounds) -> Expr:
@@ -124,46 +125,92 @@ def _plain(value: Extent) -> int:
     return value if isinstance(value, int) else -1
 
 
-def _slice_at_run_time(node: Node, steps: list[int] | None) -> Expr:
-    """Bounds that are data decide only extents: they are clamped by a kernel and named as new dimensions."""
-    shape = node.shape(0)
-    count = node.shape(1)[0]
-    if not isinstance(count, int):
-        raise node.static_required(1)
-    axes = (
-        [normalize_axis(int(a), len(shape)) for a in node.constant(3)] if node.has(3) else list(range(count))
-    )
-    strides = steps or [1] * count
-    starts, ends = (node.builder.cast(node.tensor(index), "int64") for index in (1, 2))
+def _slice_at_run_time(node: Node) -> Expr:
+    """What is data decides only extents: a kernel finds where slices begin, and how long they are."""
+    shape, named = node.shape(0), _named_axes(node)
+    axes = list(range(len(shape))) if named is None else named
+    if not axes:
+        return node.tensor(0)
+    inputs = [index for index in (1, 2, 3, 4) if node.has(index)]
+    values = [node.builder.cast(node.tensor(index), "int64") for index in inputs]
 
-    def clamp(low: te.Tensor, high: te.Tensor) -> list[te.Tensor]:
-        found = [
-            _clamped_bounds(shape[a], low(k), high(k), s)
-            for k, (a, s) in enumerate(zip(axes, strides, strict=True))
+    def find(*given: te.Tensor) -> list[te.Tensor]:
+        bounds = _RunTimeBounds(dict(zip(inputs, given, strict=True)), named, len(shape))
+        found = [_clamped_bounds(shape[axis], *bounds.along(axis)) for axis in axes]
+        return [
+            tabulate((len(axes),), _picked([part[k] for part in found]), name=name)
+            for k, name in enumerate(("slice_begin", "slice_step", "slice_count"))
         ]
-        begin = tabulate((count,), lambda i: pick(i, [pair[0] for pair in found]), name="slice_begin")
-        return [begin, tabulate((count,), lambda i: pick(i, [pair[1] for pair in found]), name="slice_count")]
 
-    begins, counts = node.te(clamp, starts, ends, name="slice_bounds")
+    begins, steps, counts = node.te(find, *values, name="slice_bounds")
     target = list(shape)
     for axis, extent in zip(axes, node.builder.read_extents(counts, node.outputs[0]), strict=True):
         target[axis] = extent
+    forward = not node.has(4)
 
-    def compute(x: te.Tensor, first: te.Tensor) -> te.Tensor:
+    def compute(x: te.Tensor, begin: te.Tensor, step: te.Tensor) -> te.Tensor:
         def element(*index: Any) -> Expr:
             place = list(index)
-            for position, (axis, stride) in enumerate(zip(axes, strides, strict=True)):
-                place[axis] = first(position) + index[axis] * stride
+            for k, axis in enumerate(axes):
+                place[axis] = begin(k) + (index[axis] if forward else index[axis] * step(k))
             return x(*place)
 
         return tabulate(target, element, name="slice")
 
-    return node.te(compute, node.tensor(0), begins, name="slice")
+    return node.te(compute, node.tensor(0), begins, steps, name="slice")
 
 
-def _clamped_bounds(extent: Extent, start: Any, end: Any, stride: int) -> tuple[Any, Any]:
-    """(first position, number of elements), as Slice defines them, of run-time bounds."""
-    size, zero = as_expression(extent), tirx.IntImm("int64", 0)
+def _picked(values: list[Any]) -> Callable[[Any], Expr]:
+    return lambda index: pick(index, values)
+
+
+def _named_axes(node: Node) -> list[int] | None:
+    """The axes that a Slice names; None where only the run knows."""
+    rank, count = node.rank(0), node.shape(1)[0]
+    if not isinstance(count, int):
+        raise node.static_required(1)
+    if not node.has(3):
+        return list(range(count))
+    if not node.is_shape_like(3):
+        return None
+    return [normalize_axis(int(axis), rank) for axis in node.constant(3)]
+
+
+@dataclass(frozen=True)
+class _RunTimeBounds:
+    """The inputs of a Slice inside a kernel.
+
+    Attributes:
+        inputs: the operator's input number -> tensor.
+        axes: the axes that the entries are about; None where input 3 says it.
+        rank: of the data.
+    """
+
+    inputs: dict[int, te.Tensor]
+    axes: list[int] | None
+    rank: int
+
+    def along(self, axis: int) -> tuple[Any, Any, Any]:
+        """(start, end, step) of an axis; those of an axis that no entry names leave it whole."""
+        if self.axes is not None:
+            return self._entry(self.axes.index(axis))
+        bounds = tuple(tirx.IntImm("int64", value) for value in (0, _INT64_MAX, 1))
+        named = self.inputs[3]
+        for k in range(int(named.shape[0])):
+            here = tirx.floormod(named(k), tirx.IntImm("int64", self.rank)) == axis
+            bounds = tuple(
+                tirx.Select(here, new, old) for new, old in zip(self._entry(k), bounds, strict=True)
+            )
+        return bounds[0], bounds[1], bounds[2]
+
+    def _entry(self, k: int) -> tuple[Any, Any, Any]:
+        step = self.inputs[4](k) if 4 in self.inputs else tirx.IntImm("int64", 1)
+        return self.inputs[1](k), self.inputs[2](k), step
+
+
+def _clamped_bounds(extent: Extent, start: Any, end: Any, step: Any) -> tuple[Any, Any, Any]:
+    """(first position, step, number of elements), as Slice defines them, of run-time bounds."""
+    size, zero, one = as_expression(extent), tirx.IntImm("int64", 0), tirx.IntImm("int64", 1)
 
     def clamp(position: Any, low: int, high: Any) -> Any:
         # Far-away bounds (INT64_MIN, INT64_MAX) are brought near first, so that nothing overflows.
@@ -171,11 +218,13 @@ def _clamped_bounds(extent: Extent, start: Any, end: Any, stride: int) -> tuple[
         counted = tirx.Select(near < zero, near + size, near)
         return tirx.max(tirx.min(counted, high), tirx.IntImm("int64", low))
 
-    if stride > 0:
-        first, last = clamp(start, 0, size), clamp(end, 0, size)
-        return first, tirx.max(tirx.floordiv(last - first + stride - 1, stride), zero)
-    first, last = clamp(start, 0, size - 1), clamp(end, -1, size - 1)
-    return first, tirx.max(tirx.floordiv(first - last - stride - 1, -stride), zero)
+    # No step is longer than the axis, as far as the result can tell.
+    step = tirx.max(tirx.min(step, size + 1), -size - 1)
+    forward = step > zero
+    first = tirx.Select(forward, clamp(start, 0, size), clamp(start, 0, size - 1))
+    last = tirx.Select(forward, clamp(end, 0, size), clamp(end, -1, size - 1))
+    distance, stride = tirx.Select(forward, last - first, first - last), tirx.max(tirx.abs(step), one)
+    return first, step, tirx.max(tirx.floordiv(distance + stride - 1, stride), zero)
 
 
 @converts("Gather")

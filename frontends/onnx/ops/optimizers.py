@@ -9,7 +9,6 @@ from typing import Any
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from ....runtime.errors import UnsupportedOperatorError
 from ..node import Node
 from ..registry import converts
 from ..tabulate import tabulate
@@ -98,8 +97,3 @@ def adam(node: Node) -> list[Expr]:
         return [(one - _c(decay_after, x)) * new, new_mean, new_square]
 
     return _stepped(node, 4, step)
-
-
-@converts("Gradient", domain=_DOMAIN)
-def gradient(node: Node) -> list[Expr]:
-    raise UnsupportedOperatorError(f"{node.label}: gradients are not computed; export for inference")

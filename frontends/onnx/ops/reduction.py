@@ -9,6 +9,7 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
+from ..branches import over_axes
 from ..extents import Extent, as_expression
 from ..loops import loop, loop_kernel, unravelled
 from ..node import Node, normalize_axis
@@ -229,9 +230,13 @@ def arg_extremum(node: Node) -> Expr:
 
 @converts("CumSum", "CumProd")
 def cumulative(node: Node) -> Expr:
-    """Running sums or products along an axis, one line after another."""
+    """Running sums or products along an axis."""
+    return over_axes(node, 1, range(node.rank(0)), lambda axis: _cumulated(node, axis))
+
+
+def _cumulated(node: Node, axis: int) -> Expr:
+    """One line after another."""
     dtype, shape = node.dtype(0), node.shape(0)
-    axis = normalize_axis(int(node.constant(1).reshape(-1)[0]), len(shape))
     exclusive, reverse = bool(node.integer("exclusive", 0)), bool(node.integer("reverse", 0))
     lines = [*shape[:axis], *shape[axis + 1 :]]
     wide = "float32" if dtype in ("float16", "bfloat16") else dtype

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from ..shape_numbers import scaled_extent
 from ..tabulate import tabulate
 from ..values import SymbolicArray
 
+_SIGN = 1 << 31
+"""The bit of a float32's sign."""
+
 
 @dataclass(frozen=True)
 class _Axis:
@@ -25,20 +29,22 @@ class _Axis:
 
     Attributes:
         scale: output extent / input extent as the node states it (float or float32 expression).
-        start, end: the region of interest, relative to the extent.
+        start, end: the region of interest, relative to the extent (float or float32 expression).
+        reach: half of the number of neighbours that an anti-aliased element averages, else None.
     """
 
     axis: int
     source: Extent
     target: Extent
     scale: Any
-    start: float = 0.0
-    end: float = 1.0
+    start: Any = 0.0
+    end: Any = 1.0
+    reach: Extent | None = None
 
 
 @converts("Upsample")
 def upsample(node: Node) -> Expr:
-    scales = list(node.numbers("scales")) if node.has_attribute("scales") else node.constant(1).tolist()
+    scales = list(node.numbers("scales")) if node.has_attribute("scales") else _scale_list(node, 1)
     axes = _axes_from_scales(node, range(node.rank(0)), scales)
     return _resample(node, axes, node.text("mode", "nearest"), "asymmetric", "floor")
 
@@ -60,9 +66,8 @@ def resize(node: Node) -> Expr:
         axes = _axes_from_scales(node, chosen, _scale_list(node, 2))
     else:
         raise InvalidModelError("neither scales nor sizes are given")
-    for index in (2, 3):
-        if node.integer("antialias", 0) and node.has(index) and not node.is_shape_like(index):
-            raise node.static_required(index)  # the scale decides how many neighbours are averaged
+    if node.integer("antialias", 0):
+        axes = [replace(a, reach=_reach(node, a, node.text("mode", "nearest"))) for a in axes]
     transform = node.text("coordinate_transformation_mode", "half_pixel")
     if transform == "tf_crop_and_resize":
         axes = _with_region(node, axes)
@@ -80,19 +85,25 @@ def _scale_list(node: Node, index: int) -> list[Any]:
 
 
 def _scales_from_data(node: Node, index: int) -> list[Any]:
-    """Run-time scales as expressions: the bits of each, a positive float32, are a symbolic dimension."""
-    count = node.shape(index)[0]
+    """Run-time numbers as expressions: the bits of each float32 are symbolic dimensions, the sign its own."""
+    count = int(node.shape(index)[0])
 
-    def bits_of(scale: te.Tensor) -> te.Tensor:
-        def element(i: Any) -> Expr:
+    def bits_of(scale: te.Tensor) -> list[te.Tensor]:
+        def bits(i: Any) -> Expr:
             return tirx.reinterpret("uint32", scale(i)).astype("int64")
 
-        return tabulate((count,), element, name="scale_bits")
+        half = tirx.IntImm("int64", _SIGN)
+        magnitude = tabulate((count,), lambda i: tirx.floormod(bits(i), half), name="scale_bits")
+        return [magnitude, tabulate((count,), lambda i: tirx.floordiv(bits(i), half), name="scale_sign")]
 
-    bits = node.te(bits_of, node.tensor(index), name="scale_bits")
+    numbers = node.builder.cast(node.tensor(index), "float32")
+    magnitudes, signs = (
+        node.builder.read_extents(part, f"{node.outputs[0]}_scale")
+        for part in node.te(bits_of, numbers, name="scale_bits")
+    )
     return [
-        tirx.reinterpret("float32", as_expression(extent).astype("uint32"))
-        for extent in node.builder.read_extents(bits, f"{node.outputs[0]}_scale")
+        tirx.reinterpret("float32", as_expression(magnitude + sign * _SIGN).astype("uint32"))
+        for magnitude, sign in zip(magnitudes, signs, strict=True)
     ]
 
 
@@ -111,11 +122,17 @@ def _scaled(node: Node, extent: Extent, scale: Any) -> Extent:
     if not isinstance(scale, Call):
         return scaled_extent(node.extents, extent, scale)
 
-    def compute() -> te.Tensor:
-        product = as_expression(extent).astype("float32") * scale
-        return tabulate((1,), lambda _: tirx.floor(product).astype("int64"), name="scaled_extent")
+    product = as_expression(extent).astype("float32") * scale
+    return _measured(node, tirx.floor(product), "scaled_extent")
 
-    return node.builder.read_extents(node.te(compute, name="scaled_extent"), node.outputs[0])[0]
+
+def _measured(node: Node, number: Expr, name: str) -> Extent:
+    """A whole number that only the run can compute, as a new dimension."""
+
+    def compute() -> te.Tensor:
+        return tabulate((1,), lambda _: number.astype("int64"), name=name)
+
+    return node.builder.read_extents(node.te(compute, name=name), f"{node.outputs[0]}_{name}")[0]
 
 
 def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent]) -> list[_Axis]:
@@ -131,13 +148,33 @@ def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent])
 
 def _keeping_ratio(node: Node, chosen: Sequence[int], sizes: Sequence[Extent], policy: str) -> list[_Axis]:
     shape = node.shape(0)
-    if not all(isinstance(e, int) for e in [*sizes, *(shape[axis] for axis in chosen)]):
-        if not node.is_shape_like(3):
-            raise node.static_required(3)
-        raise InvalidModelError("keep_aspect_ratio_policy needs known extents; bind them with shapes")
-    ratios = [size / shape[axis] for axis, size in zip(chosen, sizes, strict=True)]
-    scale = min(ratios) if policy == "not_larger" else max(ratios)
-    return [_Axis(axis, shape[axis], int(np.floor(scale * shape[axis] + 0.5)), scale) for axis in chosen]
+    smaller = policy == "not_larger"
+    if all(isinstance(e, int) for e in [*sizes, *(shape[axis] for axis in chosen)]):
+        ratios = [size / shape[axis] for axis, size in zip(chosen, sizes, strict=True)]
+        scale = min(ratios) if smaller else max(ratios)
+        return [_Axis(a, shape[a], int(np.floor(scale * shape[a] + 0.5)), scale) for a in chosen]
+    quotients = [_double(size) / _double(shape[axis]) for axis, size in zip(chosen, sizes, strict=True)]
+    common = reduce(tirx.min if smaller else tirx.max, quotients)
+    half = tirx.const(0.5, "float64")
+    targets = [
+        _measured(node, tirx.floor(common * _double(shape[a]) + half), "scaled_extent") for a in chosen
+    ]
+    return [
+        _Axis(a, shape[a], target, common.astype("float32"))
+        for a, target in zip(chosen, targets, strict=True)
+    ]
+
+
+def _double(extent: Extent) -> Expr:
+    return as_expression(extent).astype("float64")
+
+
+def _reach(node: Node, a: _Axis, mode: str) -> Extent | None:
+    """Half of the number of neighbours that an anti-aliased element averages; None where nothing shrinks."""
+    reach = 2 if mode == "cubic" else 1
+    if isinstance(a.scale, int | float):
+        return int(np.ceil(reach / float(a.scale))) if a.scale < 1 else None
+    return _measured(node, tirx.ceil(_f(reach) / tirx.min(a.scale, _f(1))), "reach")
 
 
 def _scale(node: Node, source: Extent, target: Extent) -> Any:
@@ -151,11 +188,9 @@ def _scale(node: Node, source: Extent, target: Extent) -> Any:
 
 
 def _with_region(node: Node, axes: list[_Axis]) -> list[_Axis]:
-    region = node.constant(1).reshape(-1)
-    count = len(axes)
+    region, count = _scale_list(node, 1), len(axes)
     return [
-        _Axis(a.axis, a.source, a.target, a.scale, float(region[position]), float(region[position + count]))
-        for position, a in enumerate(axes)
+        replace(a, start=region[position], end=region[position + count]) for position, a in enumerate(axes)
     ]
 
 
@@ -247,14 +282,15 @@ def _inside(a: _Axis, position: Any) -> Any:
     return tirx.all(position >= _f(0), position <= as_expression(a.source).astype("float32") - _f(1))
 
 
-def _f(value: float) -> Expr:
-    return tirx.const(value, "float32")
+def _f(value: Any) -> Expr:
+    """A number or an expression as float32."""
+    return value.astype("float32") if isinstance(value, Expr) else tirx.const(value, "float32")
 
 
 def _coordinate(a: _Axis, index: Any, transform: str) -> Any:
     """The position in the input, in elements, of an output element along an axis."""
     i = index.astype("float32")
-    scale = _f(a.scale) if isinstance(a.scale, int | float) else a.scale
+    scale = _f(a.scale)
     source, target = as_expression(a.source).astype("float32"), as_expression(a.target).astype("float32")
     one, half = _f(1), _f(0.5)
     if transform == "half_pixel":
@@ -304,61 +340,81 @@ def _interpolate_axis(node: Node, x: Expr, a: _Axis, mode: str, transform: str) 
     taps = _Taps(node, a, mode, transform)
 
     def compute(data: te.Tensor) -> te.Tensor:
-        def element(*index: Any) -> Expr:
-            def read(place: Any) -> Expr:
-                return data(*index[: a.axis], place, *index[a.axis + 1 :])
+        def along(index: Sequence[Any], place: Any) -> Expr:
+            return data(*index[: a.axis], place, *index[a.axis + 1 :])
 
-            return taps.combine(index[a.axis], read, dtype)
+        if a.reach is not None and not isinstance(a.reach, int):
+            return _averaged(taps, shape, along, dtype)
+
+        def element(*index: Any) -> Expr:
+            return taps.combine(index[a.axis], lambda place: along(index, place), dtype)
 
         return tabulate(shape, element, name=f"resize_{mode}")
 
     return node.te(compute, x, name=f"resize_{mode}")
 
 
+def _averaged(
+    taps: _Taps, shape: Sequence[Extent], along: Callable[[Sequence[Any], Any], Expr], dtype: str
+) -> te.Tensor:
+    """Averages of as many neighbours as only the run can tell."""
+    a = taps.axis
+    reach = a.reach or 0
+    k = te.reduce_axis((0, as_expression(2 * reach)), name="k")
+    j = te.reduce_axis((0, as_expression(2 * reach)), name="j")
+
+    def term(*index: Any) -> Expr:
+        place, weight = taps.tap(index[a.axis], k + 1 - reach)
+        return te.sum(along(index, place) * weight.astype(dtype), axis=k)
+
+    def share(i: Any) -> Expr:
+        return te.sum(taps.tap(i, j + 1 - reach)[1].astype(dtype), axis=j)
+
+    total, weights = tabulate(shape, term, name="total"), tabulate([a.target], share, name="weights")
+    return tabulate(shape, lambda *i: total(*i) / weights(i[a.axis]), name="resize_average")
+
+
 class _Taps:
     """The weighted neighbours along one axis that make one output element."""
 
     def __init__(self, node: Node, a: _Axis, mode: str, transform: str) -> None:
-        self._axis = a
+        self.axis = a
         self._cubic = mode == "cubic"
         self._transform = transform
         self._a = node.number("cubic_coeff_a", -0.75)
         self._exclude_outside = bool(node.integer("exclude_outside", 0))
-        self._antialias = (
-            bool(node.integer("antialias", 0)) and isinstance(a.scale, int | float) and a.scale < 1
-        )
 
     def combine(self, index: Any, read: Any, dtype: str) -> Expr:
         """The interpolated value at an output index."""
-        position = _coordinate(self._axis, index, self._transform)
-        base = tirx.floor(position)
-        fraction = position - base
-        offsets = self._offsets()
-        weights = [self._weight(fraction, offset) for offset in offsets]
-        places = [base.astype("int64") + offset for offset in offsets]
-        last = as_expression(self._axis.source) - 1
-        zero = tirx.IntImm("int64", 0)
-        if self._exclude_outside:
-            inside = [tirx.all(place >= zero, place <= last) for place in places]
-            weights = [tirx.Select(i, w, _f(0)) for i, w in zip(inside, weights, strict=True)]
+        taps = [self.tap(index, offset) for offset in self._offsets()]
+        weights = [weight for _, weight in taps]
         total = sum(weights[1:], weights[0])
-        value = None
-        for place, weight in zip(places, weights, strict=True):
-            term = read(tirx.max(tirx.min(place, last), zero)) * weight.astype(dtype)
-            value = term if value is None else value + term
-        normalized = self._exclude_outside or self._antialias
+        terms = [read(place) * weight.astype(dtype) for place, weight in taps]
+        value = sum(terms[1:], terms[0])
+        normalized = self._exclude_outside or self.axis.reach is not None
         return value / total.astype(dtype) if normalized else value
+
+    def tap(self, index: Any, offset: Any) -> tuple[Any, Any]:
+        """The place of a neighbour of an output index, and its weight."""
+        position = _coordinate(self.axis, index, self._transform)
+        base = tirx.floor(position)
+        place = base.astype("int64") + offset
+        weight = self._weight(position - base, offset)
+        last, zero = as_expression(self.axis.source) - 1, tirx.IntImm("int64", 0)
+        if self._exclude_outside:
+            weight = tirx.Select(tirx.all(place >= zero, place <= last), weight, _f(0))
+        return tirx.max(tirx.min(place, last), zero), weight
 
     def _offsets(self) -> range:
         reach = 2 if self._cubic else 1
-        if self._antialias:
-            reach = int(np.ceil(reach / float(self._axis.scale)))
+        if self.axis.reach is not None:
+            reach = int(self.axis.reach)
         return range(1 - reach, reach + 1)
 
-    def _weight(self, fraction: Any, offset: int) -> Any:
+    def _weight(self, fraction: Any, offset: Any) -> Any:
         distance = tirx.abs(fraction - _f(offset))
-        if self._antialias:
-            distance = distance * _f(float(self._axis.scale))
+        if self.axis.reach is not None:
+            distance = distance * tirx.min(_f(self.axis.scale), _f(1))
         if not self._cubic:
             return tirx.max(_f(1) - distance, _f(0))
         a, d = _f(self._a), distance

@@ -9,6 +9,7 @@ from typing import Any
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
+from ..branches import over_axes
 from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..registry import converts
@@ -24,8 +25,10 @@ def dft_by_attribute(node: Node) -> Expr:
 
 @converts("DFT", since=20)
 def dft(node: Node) -> Expr:
-    axis = int(node.constant(2).reshape(-1)[0]) if node.has(2) else -2
-    return _dft(node, normalize_axis(axis, node.rank(0)))
+    rank = node.rank(0)
+    if not node.has(2):
+        return _dft(node, normalize_axis(-2, rank))
+    return over_axes(node, 2, range(rank - 1), lambda axis: _dft(node, axis))
 
 
 def _dft(node: Node, axis: int) -> Expr:
@@ -36,7 +39,9 @@ def _dft(node: Node, axis: int) -> Expr:
     if node.has(1):
         length = node.extent_list(1)[0]
     else:
-        length = node.extents.simplify(2 * (shape[axis] - 1)) if to_real else shape[axis]
+        # A spectrum of one entry is of a line of none; TVM would divide by that when compiling.
+        full = node.extents.maximum(node.extents.simplify(2 * (shape[axis] - 1)), 1)
+        length = full if to_real else shape[axis]
     taken = _half(node, length) if to_real else length
     front = [place for place in range(len(shape) - 1) if place != axis]
     data = node.emit(relax.op.permute_dims(node.tensor(0), [*front, axis, len(shape) - 1]))

@@ -20,7 +20,7 @@ from ..tabulate import tabulate
 def columns_to_image(node: Node) -> Expr:
     """The sum of overlapping blocks, each pixel gathering from all blocks that cover it."""
     size = node.extent_list(1)
-    block = [int(extent) for extent in node.constant(2).reshape(-1)]
+    block = node.extent_list(2)
     spatial = len(block)
     ones = [1] * spatial
     strides, dilations = node.integers("strides", ones), node.integers("dilations", ones)
@@ -35,7 +35,9 @@ def columns_to_image(node: Node) -> Expr:
         counts.append(node.extents.simplify(node.extents.floor_divide(room, stride) + 1))
 
     def compute(x: te.Tensor) -> te.Tensor:
-        taps = [te.reduce_axis((0, extent), name=f"k{axis}") for axis, extent in enumerate(block)]
+        taps = [
+            te.reduce_axis((0, as_expression(extent)), name=f"k{axis}") for axis, extent in enumerate(block)
+        ]
 
         def element(b: Any, c: Any, *place: Any) -> Expr:
             row, column = c, tirx.IntImm("int64", 0)
