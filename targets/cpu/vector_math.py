@@ -150,9 +150,25 @@ def _let(value: tirx.Expr, body: Callable[[tirx.Var], tirx.Expr]) -> tirx.Expr:
     return tirx.Let(var, value, body(var))
 
 
+def _call_library(call: ir.Call) -> tirx.Expr:
+    """The C library's function for doubles, lane by lane: LLVM has no intrinsic, so no vectors of it either."""
+    x, function = call.args[0], str(call.op.name).removeprefix("tirx.")
+    lanes = x.ty.dtype.lanes
+    if lanes == 1:
+        return tirx.call_pure_extern("float64", function, x)
+
+    def by_lane(vector: tirx.Var) -> tirx.Expr:
+        elements = [tirx.Shuffle([vector], [lane]) for lane in range(lanes)]
+        results = [tirx.call_pure_extern("float64", function, element) for element in elements]
+        return tirx.Shuffle(results, list(range(lanes)))
+
+    return _let(x, by_lane)
+
+
 def _register(op: str, definition: Lowering) -> None:
     operator = ir.Op.get(op)
     default = operator.get_attr("llvm.FLowerIntrinsic") or operator.get_attr("default.FLowerIntrinsic")
+    default = default or _call_library
 
     def lower(call: ir.Call) -> tirx.Expr:
         x = call.args[0]
