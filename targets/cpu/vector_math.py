@@ -1,18 +1,20 @@
 """Elementary functions of float32 as polynomials, which vectorise where calls of a C library would not.
 
 The coefficients are least-squares fits on Chebyshev nodes. Errors against exact values stay below 3 units in
-the last place. Other types keep TVM's own lowering.
+the last place. Doubles keep TVM's own lowering, where it has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
 
 import numpy as np
 from tvm import ir, tirx
 from tvm.tirx.op import register_intrin_lowering
 
 Lowering = Callable[[tirx.Expr], tirx.Expr]
+CallLowering: TypeAlias = "Callable[[ir.Call], tirx.Expr]"
 
 _LOG2_E = 1.4426950408889634
 # ln 2 in two parts: multiples of the first, up to 2^8, are exact in float32.
@@ -150,37 +152,46 @@ def _let(value: tirx.Expr, body: Callable[[tirx.Var], tirx.Expr]) -> tirx.Expr:
     return tirx.Let(var, value, body(var))
 
 
-def _call_library(call: ir.Call) -> tirx.Expr:
-    """The C library's function for doubles, lane by lane: LLVM has no intrinsic, so no vectors of it either."""
-    x, function = call.args[0], str(call.op.name).removeprefix("tirx.")
+def _sigmoid_of_doubles(call: ir.Call) -> tirx.Expr:
+    x = call.args[0]
+    return tirx.const(1, _dtype(x)) / (tirx.const(1, _dtype(x)) + tirx.exp(-x))
+
+
+def _erf_of_doubles(call: ir.Call) -> tirx.Expr:
+    """The C library's function lane by lane: LLVM has no intrinsic of it, and so no vectors either."""
+    x = call.args[0]
     lanes = x.ty.dtype.lanes
     if lanes == 1:
-        return tirx.call_pure_extern("float64", function, x)
+        return tirx.call_pure_extern("float64", "erf", x)
 
     def by_lane(vector: tirx.Var) -> tirx.Expr:
         elements = [tirx.Shuffle([vector], [lane]) for lane in range(lanes)]
-        results = [tirx.call_pure_extern("float64", function, element) for element in elements]
+        results = [tirx.call_pure_extern("float64", "erf", element) for element in elements]
         return tirx.Shuffle(results, list(range(lanes)))
 
     return _let(x, by_lane)
 
 
-def _register(op: str, definition: Lowering) -> None:
+def _own_lowering(op: str) -> CallLowering:
+    """What TVM does with an operator on doubles."""
     operator = ir.Op.get(op)
-    default = operator.get_attr("llvm.FLowerIntrinsic") or operator.get_attr("default.FLowerIntrinsic")
-    default = default or _call_library
+    lowering = operator.get_attr("llvm.FLowerIntrinsic") or operator.get_attr("default.FLowerIntrinsic")
+    assert lowering is not None, op
+    return cast(CallLowering, lowering)
 
+
+def _register(op: str, definition: Lowering, of_doubles: CallLowering) -> None:
     def lower(call: ir.Call) -> tirx.Expr:
         x = call.args[0]
-        return definition(x) if _dtype(x).startswith("float32") else default(call)
+        return definition(x) if _dtype(x).startswith("float32") else of_doubles(call)
 
     register_intrin_lowering(op, "llvm", f=lower, level=15)
 
 
-for _op, _definition in (
-    ("tirx.exp", exp),
-    ("tirx.sigmoid", sigmoid),
-    ("tirx.tanh", tanh),
-    ("tirx.erf", erf),
+for _op, _definition, _of_doubles in (
+    ("tirx.exp", exp, _own_lowering("tirx.exp")),
+    ("tirx.sigmoid", sigmoid, _sigmoid_of_doubles),
+    ("tirx.tanh", tanh, _own_lowering("tirx.tanh")),
+    ("tirx.erf", erf, _erf_of_doubles),
 ):
-    _register(_op, _definition)
+    _register(_op, _definition, _of_doubles)
