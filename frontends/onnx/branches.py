@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as PySequence
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
-from .extents import Extent
+from ...runtime.errors import InvalidModelError
+from .extents import Extent, as_expression
 from .graph_builder import GraphBuilder
 from .node import Node, normalize_axis
 from .tabulate import tabulate
@@ -65,34 +68,79 @@ def _merged(builder: GraphBuilder, a: Expr, b: Expr, name: str) -> list[Extent]:
     ]
 
 
+AxisSet = tuple[int, ...]
+
+_MOST_BRANCHES = 70
+"""The subsets of half the axes of rank 8. More alternatives than that are not compiled."""
+
+
 def over_axes(node: Node, index: int, candidates: range, convert: Callable[[int], Expr]) -> Expr:
     """``convert(axis)`` for the axis of input 0 that another input names.
 
     A value known only at run time gets a branch for each of the ``candidates``, the axes that it may mean.
     For operators whose result has the same rank whichever axis it is.
     """
-    rank = node.rank(0)
     value = node.value(index)
     if isinstance(value, np.ndarray):
-        return convert(normalize_axis(int(value.reshape(-1)[0]), rank))
-    named = node.builder.cast(node.builder.reshape(node.tensor(index), ()), "int64")
-
-    def counted(axis: te.Tensor) -> te.Tensor:
-        return tabulate((), lambda *_: tirx.floormod(axis(), tirx.IntImm("int64", rank)), name="axis")
-
-    return _choice(node, node.te(counted, named, name="axis"), candidates, convert)
+        return convert(normalize_axis(int(value.reshape(-1)[0]), node.rank(0)))
+    sets = [(axis,) for axis in candidates]
+    return _chosen(node, index, node.rank(0), sets, lambda axes: convert(axes[0]))
 
 
-def _choice(node: Node, axis: Expr, candidates: range, convert: Callable[[int], Expr]) -> Expr:
+def over_axis_sets(
+    node: Node, index: int, rank: int, candidates: PySequence[int], convert: Callable[[AxisSet], Expr]
+) -> Expr:
+    """``convert(axes)``, as ``over_axes``, for an input that names a known number of axes of ``rank``.
+
+    Raises StaticInputRequired where not even their number is known, or they may be too many sets.
+    """
+    count = node.extents.product(node.shape(index))
+    if not isinstance(count, int) or math.comb(len(candidates), count) > _MOST_BRANCHES:
+        raise node.static_required(index)
+    sets = list(itertools.combinations(candidates, count))
+    if not sets:
+        raise InvalidModelError(f"there are no {count} axes that fit")
+    return _chosen(node, index, rank, sets, convert)
+
+
+def over_all_axis_sets(node: Node, index: int, rank: int, convert: Callable[[AxisSet], Expr]) -> Expr:
+    """The same for any number of axes, none included."""
+    counts = range(rank + 1)
+    sets = [axes for count in counts for axes in itertools.combinations(range(rank), count)]
+    if len(sets) > _MOST_BRANCHES:
+        raise node.static_required(index)
+    return _chosen(node, index, rank, sets, convert)
+
+
+def _chosen(
+    node: Node, index: int, rank: int, sets: PySequence[AxisSet], convert: Callable[[AxisSet], Expr]
+) -> Expr:
+    if len(sets) == 1:
+        return convert(sets[0])
+    count = as_expression(node.extents.product(node.shape(index)))
+    named = node.builder.reshape(node.builder.cast(node.tensor(index), "int64"), (count,))
+    one, zero = tirx.IntImm("int64", 1), tirx.IntImm("int64", 0)
+
+    def bits(axes: te.Tensor) -> te.Tensor:
+        k = te.reduce_axis((0, count), name="k")
+        bit = tirx.shift_left(one, tirx.floormod(axes(k), tirx.IntImm("int64", rank)))
+        total = tabulate((), lambda *_: te.sum(bit, axis=k), name="axes")
+        # A loop over nothing leaves its result unwritten.
+        return tabulate((), lambda *_: tirx.Select(count > zero, total(), zero), name="axes")
+
+    return _choice(node, node.te(bits, named, name="axes"), sets, convert)
+
+
+def _choice(node: Node, bits: Expr, sets: PySequence[AxisSet], convert: Callable[[AxisSet], Expr]) -> Expr:
     builder = node.builder
-    if len(candidates) == 1:
-        return builder.bound(convert(candidates[0]))
-    first = builder.constant(candidates[0], "int64")
-    condition = builder.emit(relax.op.equal(axis, first))
+    if len(sets) == 1:
+        return builder.bound(convert(sets[0]))
+    first = builder.constant(sum(1 << axis for axis in sets[0]), "int64")
+    condition = builder.emit(relax.op.equal(bits, first))
     with builder.branch() as close:
-        result = builder.bound(convert(candidates[0]))
+        result = builder.bound(convert(sets[0]))
         then_branch = Branch(close(result), (result,))
     with builder.branch() as close:
-        result = builder.bound(_choice(node, axis, candidates[1:], convert))
+        result = builder.bound(_choice(node, bits, sets[1:], convert))
         else_branch = Branch(close(result), (result,))
     return either(builder, condition, then_branch, else_branch, node.outputs[0])[0]

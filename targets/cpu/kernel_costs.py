@@ -30,7 +30,10 @@ def flops(function: tirx.PrimFunc) -> int | None:
 
 def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:
     """A multiplication and an addition for each step of the anchor outside of what its crop stage keeps."""
-    (crop,) = sch.get_consumers(anchor)
+    consumers = sch.get_consumers(anchor)
+    if len(consumers) != 1:
+        return 0  # nothing crops it
+    (crop,) = consumers
     domain, kept = (math.prod(map(_known, loop_extents(sch, block))) for block in (anchor, crop))
     reduced = math.prod(
         int(var.dom.extent)

@@ -32,7 +32,10 @@ def pad(node: Node) -> Expr:
 
 def _amounts(node: Node) -> tuple[list[Extent], list[Extent]]:
     rank = node.rank(0)
-    pads: list[Extent] = list(node.integers("pads")) if node.has_attribute("pads") else _given(node)
+    if node.has(3) and not node.is_shape_like(3):
+        pads = _amounts_read(node, _spread(node, rank), 2 * rank)
+        return pads[:rank], pads[rank:]
+    pads = list(node.integers("pads")) if node.has_attribute("pads") else _given(node)
     axes = (
         [normalize_axis(int(axis), rank) for axis in node.constant(3)] if node.has(3) else list(range(rank))
     )
@@ -49,8 +52,35 @@ def _given(node: Node) -> list[Extent]:
     """The amounts in the second input. Data becomes differences of dimensions, each at least zero."""
     if node.is_shape_like(1):
         return node.integer_list(1)
-    amounts = node.builder.cast(node.tensor(1), "int64")
-    count, zero = node.shape(1)[0], tirx.IntImm("int64", 0)
+    count = node.shape(1)[0]
+    if not isinstance(count, int):
+        raise node.static_required(1)
+    return _amounts_read(node, node.builder.cast(node.tensor(1), "int64"), count)
+
+
+def _spread(node: Node, rank: int) -> Expr:
+    """The amounts before and after every axis, of a node whose axes are data."""
+    count = node.shape(3)[0]
+    if not isinstance(count, int):
+        raise node.static_required(3)
+    amounts, axes = (node.builder.cast(node.tensor(index), "int64") for index in (1, 3))
+
+    def compute(amount: te.Tensor, axis: te.Tensor) -> te.Tensor:
+        def element(i: Any) -> Expr:
+            total: Expr = tirx.IntImm("int64", 0)
+            for k in range(count):
+                place = tirx.floormod(axis(k), tirx.IntImm("int64", rank))
+                total = tirx.Select(i == place, amount(k), total)
+                total = tirx.Select(i == place + rank, amount(k + count), total)
+            return total
+
+        return tabulate((2 * rank,), element, name="pads")
+
+    return node.te(compute, amounts, axes, name="pads")
+
+
+def _amounts_read(node: Node, amounts: Expr, count: int) -> list[Extent]:
+    zero = tirx.IntImm("int64", 0)
 
     def parts(amount: te.Tensor) -> list[te.Tensor]:
         added = tabulate((count,), lambda i: tirx.max(amount(i), zero), name="added")

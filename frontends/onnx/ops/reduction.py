@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
-from ..branches import over_axes
+from ..branches import over_all_axis_sets, over_axes, over_axis_sets
 from ..extents import Extent, as_expression
 from ..loops import loop, loop_kernel, unravelled
 from ..node import Node, normalize_axis
@@ -17,14 +17,27 @@ from ..precision import is_float, widened
 from ..registry import converts
 from ..tabulate import tabulate
 from ..values import Array
-from .shape import axes_of
+from .shape import axes_are_data, axes_of
 
 _Reduce = Callable[[Expr, list[int], bool], Expr]
 
 
 def _reduction(node: Node, compute: _Reduce, empty: float) -> Expr:
     """A reduction over the node's axes; ``empty`` is the result over no elements at all."""
-    chosen, keep = _reduced_axes(node), bool(node.integer("keepdims", 1))
+    if axes_are_data(node):
+        rank = node.rank(0)
+
+        def over(axes: tuple[int, ...]) -> Expr:
+            return _reduced(node, _meant_axes(node, axes), compute, empty)
+
+        if node.integer("keepdims", 1) and not isinstance(node.extents.product(node.shape(1)), int):
+            return over_all_axis_sets(node, 1, rank, over)
+        return over_axis_sets(node, 1, rank, range(rank), over)
+    return _reduced(node, _reduced_axes(node), compute, empty)
+
+
+def _reduced(node: Node, chosen: list[int], compute: _Reduce, empty: float) -> Expr:
+    keep = bool(node.integer("keepdims", 1))
 
     def guarded(x: Expr) -> Expr:
         extents = [node.builder.shape(x)[axis] for axis in chosen]
@@ -38,7 +51,12 @@ def _reduction(node: Node, compute: _Reduce, empty: float) -> Expr:
 
 
 def _reduced_axes(node: Node) -> list[int]:
-    axes, rank = axes_of(node), node.rank(0)
+    return _meant_axes(node, axes_of(node))
+
+
+def _meant_axes(node: Node, axes: Sequence[int] | None) -> list[int]:
+    """The axes to reduce over; where none are named, the node says whether that means all."""
+    rank = node.rank(0)
     if not axes:
         axes = [] if node.integer("noop_with_empty_axes", 0) else list(range(rank))
     return sorted({normalize_axis(axis, rank) for axis in axes})
