@@ -9,14 +9,16 @@ import ssl
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.metadata import version
 from typing import Any
 
-from ... import __version__
 from ...runtime.errors import RelaxcError
 from .channel import HANDSHAKE_SECONDS, Address, Channel, ConnectionLostError, Message, RefusedError
 from .identity import Identity
 
 LOG = logging.getLogger("relaxc.rpc")
+
+_VERSION = version("relaxc")
 
 # Strangers cannot make more threads than this many wait for the end of a handshake.
 _MOST_HANDSHAKES = 32
@@ -75,9 +77,9 @@ def _check_welcome(channel: Channel, role: Role) -> None:
     welcome = channel.receive(HANDSHAKE_SECONDS)
     if welcome.fields.get("role") != role:
         raise RelaxcError(f"{channel.peer} is a {welcome.fields.get('role')}: give the address of a {role}")
-    if welcome.fields.get("version") != __version__:
+    if welcome.fields.get("version") != _VERSION:
         raise RelaxcError(
-            f"{channel.peer} runs relaxc {welcome.fields.get('version')}, this is {__version__}: "
+            f"{channel.peer} runs relaxc {welcome.fields.get('version')}, this is {_VERSION}: "
             f"install the same version on both sides"
         )
 
@@ -140,11 +142,11 @@ class Listener(socketserver.ThreadingTCPServer):
             try:
                 self._serve(channel)
             except RelaxcError as error:
-                LOG.info("%s", error)
+                LOG.debug("%s", error)
 
     def _welcome(self, request: socket.socket, peer: Address) -> Channel:
         request.settimeout(HANDSHAKE_SECONDS)
         request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         channel = Channel(self._identity.server.wrap_socket(request, server_side=True), str(peer))
-        channel.send(Message("welcome", {"role": self._role, "version": __version__}))
+        channel.send(Message("welcome", {"role": self._role, "version": _VERSION}))
         return channel
