@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
@@ -14,6 +14,7 @@ from ..passes.pipeline import forbid_aliasing
 from ..targets.cpu.kernel_costs import buffers, static_extents
 from ..targets.cpu.kernel_identity import KernelIdentity
 from ..targets.cpu.schedule_kernels import schedule_kernel
+from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Candidate, Knobs
 
 
@@ -26,13 +27,17 @@ def build_kernel(candidate: Candidate) -> BuiltKernel:
     """
     started = time.perf_counter()
     function = ir.load_json(candidate.kernel)
-    arguments = kernel_arguments(function)
+    copies = candidate.copies or (1,) * len(function.params)
+    arguments = tuple(
+        replace(argument, copies=count)
+        for argument, count in zip(kernel_arguments(function), copies, strict=True)
+    )
     scheduled = schedule_kernel(function, candidate.target.machine, FixedChoice(candidate.knobs)).function
     with candidate.target.tvm_target:
         module = forbid_aliasing()(
             tvm.IRModule({KERNEL_NAME: scheduled.with_attr("global_symbol", KERNEL_NAME)})
         )
-    library = _link(tvm.compile(module, candidate.target.tvm_target))
+    library = _link(tvm.compile(module, candidate.target.tvm_target, tir_pipeline=TIR_PIPELINE))
     return BuiltKernel(library, arguments, time.perf_counter() - started)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from ..targets.registry import CpuTarget
+if TYPE_CHECKING:  # a device that only measures needs no compiler
+    from ..targets.registry import CpuTarget
 
 Knobs: TypeAlias = Mapping[str, int]
 """A point of a template's space: the name of each choice, and what was chosen."""
@@ -27,19 +28,29 @@ class Candidate:
         kernel: the unscheduled function as TVM's JSON (``tvm.ir.save_json``).
         knobs: the schedule; None for the default of the template that takes the kernel.
         target: what to generate code for.
+        copies: as in ``ArgumentSpec``, for each argument; empty for one of each.
     """
 
     kernel: str
     knobs: Knobs | None
     target: CpuTarget
+    copies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ArgumentSpec:
-    """An array that a kernel takes: extents and element type (a NumPy or ml_dtypes name)."""
+    """An array that a kernel takes.
+
+    Attributes:
+        shape: extents.
+        dtype: element type, a NumPy or ml_dtypes name.
+        copies: how many arrays of the same values take turns from call to call. A model that runs reads all
+            its other weights between two calls of a kernel; enough copies leave a kernel's weights as cold.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    copies: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,24 @@ def _run(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measuremen
         functions = [_load(kernel, Path(folder) / f"{i}.so") for i, kernel in enumerate(kernels)]
         outcomes = _check(functions, arguments, options.tolerance)
         timed = [function for function, outcome in zip(functions, outcomes, strict=True) if outcome.ok]
-        tensors = [argument.tensor for argument in arguments]
-        times = iter(time_in_turns([partial(function, *tensors) for function in timed], options))
+        calls = [_rotating_call(function, arguments) for function in timed]
+        times = iter(time_in_turns(calls, options))
     return [
         replace(outcome, seconds=next(times) if outcome.ok else (), build_seconds=kernel.build_seconds)
         for outcome, kernel in zip(outcomes, kernels, strict=True)
     ]
+
+
+def _rotating_call(function: Callable[..., None], arguments: Sequence[Argument]) -> Callable[[], None]:
+    """Calls ``function`` with the next copy of each argument, cyclically."""
+    turns = itertools.count()
+    sets = math.lcm(*(len(argument.tensors) for argument in arguments)) if arguments else 1
+    handed = [[argument.tensors[i % len(argument.tensors)] for argument in arguments] for i in range(sets)]
+
+    def call() -> None:
+        function(*handed[next(turns) % sets])
+
+    return call
 
 
 def _load(kernel: BuiltKernel, path: Path) -> Callable[..., None]:
@@ -56,27 +68,33 @@ def _load(kernel: BuiltKernel, path: Path) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class Argument:
-    """An array that a kernel reads or writes, twice over the same aligned memory.
+    """What a kernel reads or writes, in aligned memory.
 
     Attributes:
-        array: for NumPy.
-        tensor: for the kernel.
+        array: the values of the first copy, for NumPy.
+        tensors: all copies, for the kernel.
     """
 
     array: Array
-    tensor: Any
+    tensors: tuple[Any, ...]
 
     @classmethod
     def random(cls, spec: ArgumentSpec, generator: np.random.Generator) -> Argument:
         """Floating-point numbers between -1 and 1; ones of all other types."""
         element = ElementType.named(spec.dtype)
-        size = math.prod(spec.shape) * element.carrier.itemsize
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        memory = raw[(start := -raw.ctypes.data % ALIGNMENT) : start + size]
-        array = memory.view(element.staging).reshape(spec.shape)
+        memories = [_aligned(math.prod(spec.shape) * element.carrier.itemsize) for _ in range(spec.copies)]
+        array = memories[0].view(element.staging).reshape(spec.shape)
         # Integers may be indices or divisors: one is valid for nearly all of them.
         array[...] = 1 if array.dtype.kind in "biu" else generator.uniform(-1, 1, spec.shape)
-        return cls(array, tensor_over(memory, spec.shape, element))
+        for memory in memories[1:]:
+            memory[:] = memories[0]
+        return cls(array, tuple(tensor_over(memory, spec.shape, element) for memory in memories))
+
+
+def _aligned(size: int) -> Array:
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
 
 
 def _check(
@@ -89,7 +107,7 @@ def _check(
     for function in functions:
         for argument, values in zip(arguments, before, strict=True):
             argument.array[...] = values
-        function(*(argument.tensor for argument in arguments))
+        function(*(argument.tensors[0] for argument in arguments))
         results = [argument.array.copy() for argument in arguments]
         reference = reference or results
         outcomes.append(compare_results(results, reference, tolerance))

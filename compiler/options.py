@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ def _silent(_message: str) -> None:
     pass
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
 @dataclass(frozen=True)
 class CompileOptions:
     """Options of ``relaxc.compile``.
@@ -21,8 +26,10 @@ class CompileOptions:
         dump_ir: a folder that gets the module after each pass, as TVMScript.
         disabled_passes: names of passes to leave out.
         report: is told, in one line each, what the compiler is at.
+        notice: is told, in one line each, what the caller should know although nothing failed.
     """
 
     dump_ir: Path | None = None
     disabled_passes: frozenset[str] = frozenset()
     report: Report = _silent
+    notice: Report = _warn

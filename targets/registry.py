@@ -28,9 +28,14 @@ class CpuTarget:
     machine: Machine
 
     @property
+    def mcpu(self) -> str:
+        """The processor, under LLVM's name."""
+        return str(self.tvm_target.attrs["mcpu"])
+
+    @property
     def description(self) -> str:
         """The target as JSON text, without what differs between machines of one kind."""
-        return json.dumps({"kind": "llvm", "mcpu": str(self.tvm_target.attrs["mcpu"])}, sort_keys=True)
+        return json.dumps({"kind": "llvm", "mcpu": self.mcpu}, sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
 
 from ...runtime.errors import RelaxcError
 
-# Command -> the module in this package and the function in it.
+# Command -> the module in this package and the function in it; a typer.Typer there has commands of its own.
 _COMMANDS = {
     "compile": ("compile", "compile_model"),
     "run": ("run", "run"),
@@ -20,7 +20,10 @@ _COMMANDS = {
     "inspect": ("inspect", "inspect_file"),
     "targets": ("targets", "targets"),
     "verify": ("verify", "verify"),
+    "rpc": ("rpc", "rpc"),
     "demo": ("demo", "demo"),
+    "tune": ("tune", "tune"),
+    "records": ("records", "records"),
 }
 
 
@@ -59,8 +62,15 @@ def application(commands: Iterable[str] = tuple(_COMMANDS)) -> typer.Typer:
     app.callback()(_options_of_all_commands)
     for command in commands:
         module, function = _COMMANDS[command]
-        app.command(command)(getattr(importlib.import_module(f".{module}", __name__), function))
+        _add(app, command, getattr(importlib.import_module(f".{module}", __name__), function))
     return app
+
+
+def _add(app: typer.Typer, command: str, function: Callable[..., None] | typer.Typer) -> None:
+    if isinstance(function, typer.Typer):
+        app.add_typer(function, name=command)
+    else:
+        app.command(command)(function)
 
 
 def _wanted(arguments: Sequence[str]) -> Iterable[str]:

@@ -75,7 +75,7 @@ def compile_model(
     Example: relaxc compile model.onnx -o model.so --shape x:1,3,224,224
     """
     choices: dict[str, Any] = {
-        "target": _target(target),
+        "target": target_option(target),
         "shapes": parse_shapes(shape) or None,
         "static_inputs": _arrays(static_inputs),
         "precision": precision.value,
@@ -103,17 +103,21 @@ def _compile(
     check_writable(output)
     require_compiler()
     started = time.perf_counter()
+    notices: list[str] = []
     with progress() as report:
         from ..driver import compile
 
-        executable = compile(model, **choices, options=dataclasses.replace(options, report=report))
+        told = dataclasses.replace(options, report=report, notice=notices.append)
+        executable = compile(model, **choices, options=told)
         executable.save(output)
+    for notice in notices:
+        typer.echo(f"note: {notice}", err=True)
     if list_kernels:
         _print_kernels(executable)
     _print_summary(executable, output, time.perf_counter() - started)
 
 
-def _target(text: str) -> str | dict[str, Any]:
+def target_option(text: str) -> str | dict[str, Any]:
     """A target's name, or TVM's description of one where the text is a JSON object."""
     if not text.lstrip().startswith("{"):
         return text
@@ -148,11 +152,12 @@ def _batches(path: Path | None) -> Iterator[dict[str, Any]] | None:
 
 
 def _print_kernels(executable: Executable) -> None:
-    grid = table("kernel", "template", "MFLOP", "kB", numbers_from=2)
+    grid = table("kernel", "template", "schedule", "MFLOP", "kB", numbers_from=3)
     for kernel in executable.metadata["kernels"]:
         grid.add_row(
             kernel["name"],
             kernel["template"],
+            "tuned" if kernel["tuned"] else "default",
             _scaled(kernel["flops"], 1e6),
             _scaled(kernel["bytes_moved"], 1e3),
         )
@@ -166,6 +171,8 @@ def _scaled(amount: int | None, unit: float) -> str:
 def _print_summary(executable: Executable, output: Path, seconds: float) -> None:
     templates = Counter(kernel["template"] for kernel in executable.metadata["kernels"])
     listed = ", ".join(f"{count} {template}" for template, count in templates.most_common())
+    tuned = sum(kernel["tuned"] for kernel in executable.metadata["kernels"])
+    listed += f"; {tuned} tuned" if tuned else ""
     length = output.stat().st_size
     size = f"{length / 1e6:.1f} MB" if length >= 1e6 else f"{length / 1e3:.0f} kB"
     typer.echo(f"{output}: {size}, {templates.total()} kernels ({listed}), in {seconds:.1f} s")

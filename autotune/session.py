@@ -1,0 +1,264 @@
+"""A tuning session: which task is next, what is measured, what is written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from ..targets.registry import CpuTarget
+from .measurement import Knobs, Measurement, Measurer
+from .records import Entry, Purpose, Record, TargetKey, append_record, read_records
+from .search import Search
+from .task_scheduler import TaskProgress, next_task
+from .task_state import TaskState, foreign_states, load_states
+from .tasks import Task
+
+# A contest is held so often, each time in a new process: where memory comes to lie differs between them.
+_CONTEST_TURNS = 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a session ends.
+
+    Attributes:
+        trials: of all tasks together, those of earlier sessions with the same records included.
+        seconds: of this session.
+        patience: trials of a task without a better schedule, after which it gets no more.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+    patience: int = 96
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine can do at most, if that was measured: 1e9 operations and bytes a second."""
+
+    gflops: float
+    gbytes: float
+
+    def of_ceiling(self, task: Task, seconds: float) -> float:
+        """The least time that a call of ``task`` can take (its roofline), divided by ``seconds``."""
+        return max(task.flops / self.gflops, task.bytes_moved / self.gbytes) * 1e-9 / seconds
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """A task as reports show it.
+
+    Attributes:
+        state: all that is known of it.
+        share: of the model's time with the defaults; None as long as the default was not measured.
+        default_seconds, seconds: of one call, by the default and by the champion.
+        gain: of the champion over the default.
+        gflops: of the champion.
+        of_ceiling: of the champion; None where the machine's limits are not known.
+        exhausted: whether it gets no more trials.
+    """
+
+    state: TaskState
+    share: float | None
+    default_seconds: float
+    seconds: float
+    gain: float
+    gflops: float
+    of_ceiling: float | None
+    exhausted: bool
+
+
+@dataclass
+class Session:
+    """Tunes tasks until the budget is spent.
+
+    Attributes:
+        states: of the tasks, with whatever earlier sessions have found.
+        foreign: of other tasks in the same records, for the search to learn from.
+        target: what to generate code for.
+        key: what the records call it.
+        measurer: measures.
+        search: proposes.
+        records: the file.
+        budget: when to end.
+        limits: of the machine.
+        batch: how many trials are measured together.
+        seed: of every random choice.
+        show: is called with the session whenever something has changed.
+    """
+
+    states: Sequence[TaskState]
+    foreign: Sequence[TaskState]
+    target: CpuTarget
+    key: TargetKey
+    measurer: Measurer
+    search: Search
+    records: Path
+    budget: Budget
+    limits: Limits | None = None
+    batch: int = 8
+    seed: int = 0
+    show: Callable[[Session], None] = lambda _session: None
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Measures until the budget is spent or nothing is left to try, and writes down what it finds."""
+        self.started = time.monotonic()
+        self._measure_defaults()
+        while not self.spent and (state := self._next()) is not None:
+            points = self._propose(state)
+            self._measure(Purpose.TRIAL, [(state, [state.task.space.knobs(point)]) for point in points])
+            if (challenger := state.challenger()) is not None:
+                self._contest(state, state.task.space.knobs(challenger))
+            self.show(self)
+
+    @property
+    def trials(self) -> int:
+        """How many trials were made of all tasks."""
+        return sum(len(state.gains) for state in self.states)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the session began."""
+        return time.monotonic() - self.started
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        budget = self.budget
+        return (budget.trials is not None and self.trials >= budget.trials) or (
+            budget.seconds is not None and self.elapsed >= budget.seconds
+        )
+
+    def rows(self) -> list[TaskRow]:
+        """The tasks that could be measured, the costliest first."""
+        seconds = [_default_seconds(state) for state in self.states]
+        total = sum(
+            state.task.calls * (each or 0.0) for state, each in zip(self.states, seconds, strict=True)
+        )
+        rows = [
+            self._row(state, each, state.task.calls * each / total if total else None)
+            for state, each in zip(self.states, seconds, strict=True)
+            if each is not None
+        ]
+        return sorted(rows, key=lambda row: -(row.share or 0.0))
+
+    def _row(self, state: TaskState, default_seconds: float, share: float | None) -> TaskRow:
+        current = state.standing
+        gain = current.gain if current else 1.0
+        seconds = default_seconds / gain
+        exhausted = (
+            len(state.history.gains) >= len(state.task.space) or state.history.stale() >= self.budget.patience
+        )
+        return TaskRow(
+            state=state,
+            share=share,
+            default_seconds=default_seconds,
+            seconds=seconds,
+            gain=gain,
+            gflops=state.task.flops / seconds * 1e-9,
+            of_ceiling=self.limits.of_ceiling(state.task, seconds) if self.limits else None,
+            exhausted=exhausted,
+        )
+
+    def _measure_defaults(self) -> None:
+        """Learns what every task costs, so that trials go where the time goes."""
+        new = [state for state in self.states if not state.records]
+        for first in range(0, len(new), self.batch):
+            if self.budget.seconds is not None and self.elapsed >= self.budget.seconds:
+                return
+            self._measure(Purpose.BASELINE, [(state, []) for state in new[first : first + self.batch]])
+            self.show(self)
+
+    def _next(self) -> TaskState | None:
+        rows = self.rows()
+        progress = [
+            TaskProgress(
+                row.share or 0.0, len(row.state.gains), row.state.gains, row.of_ceiling, row.exhausted
+            )
+            for row in rows
+        ]
+        chosen = next_task(progress)
+        return None if chosen is None else rows[chosen].state
+
+    def _propose(self, state: TaskState) -> list[int]:
+        made = len(state.history.gains)
+        generator = np.random.default_rng([self.seed, int(state.task.kernel.structure, 16), made])
+        left = self.batch if self.budget.trials is None else min(self.batch, self.budget.trials - self.trials)
+        known = [(known.task, known.history) for known in (*self.states, *self.foreign)]
+        return self.search.propose(state.task, known, left, generator)
+
+    def _contest(self, state: TaskState, challenger: Knobs) -> None:
+        current = state.standing
+        champion = [current.knobs] if current is not None and current.knobs is not None else []
+        self._measure(Purpose.CONTEST, [(state, [*champion, challenger])], turns=_CONTEST_TURNS)
+
+    def _measure(
+        self, purpose: Purpose, groups: Sequence[tuple[TaskState, Sequence[Knobs]]], turns: int = 1
+    ) -> None:
+        """Measures each task's default with some schedules, ``turns`` times over; records what came of it."""
+        candidates = [
+            [state.task.candidate(knobs, self.target) for knobs in (None, *schedules)]
+            for state, schedules in groups
+        ]
+        measured = self.measurer.measure(candidates * turns)
+        for position, (state, schedules) in enumerate(groups):
+            together = [joined(parts) for parts in zip(*measured[position :: len(groups)], strict=True)]
+            names = [state.task.default, *schedules]
+            entries = tuple(map(Entry, names, together))
+            self._record(state, purpose, entries)
+
+    def _record(self, state: TaskState, purpose: Purpose, entries: tuple[Entry, ...]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        task = state.task
+        record = Record(task.kernel, self.key, task.name, task.numbers, purpose, entries, now)
+        append_record(self.records, record)
+        state.add(record)
+
+
+def open_session(
+    tasks: Sequence[Task],
+    target: CpuTarget,
+    threads: int,
+    measurer: Measurer,
+    search: Search,
+    records: Path,
+    budget: Budget,
+) -> tuple[Session, tuple[str, ...]]:
+    """A session that goes on where the file of records ends, and notices about that file."""
+    read = read_records(records) if records.exists() else None
+    lines = read.records if read else ()
+    key = TargetKey(target.mcpu, threads)
+    session = Session(
+        load_states(tasks, lines, key),
+        foreign_states(tasks, lines, key),
+        target,
+        key,
+        measurer,
+        search,
+        records,
+        budget,
+    )
+    return session, read.notices if read else ()
+
+
+def joined(parts: Sequence[Measurement]) -> Measurement:
+    """Measurements of one candidate as one: all their rounds, or the first failure."""
+    failed = next((part for part in parts if not part.ok), None)
+    if failed is not None:
+        return failed
+    return replace(parts[0], seconds=tuple(chain.from_iterable(part.seconds for part in parts)))
+
+
+def _default_seconds(state: TaskState) -> float | None:
+    """The median of the default's time over all records: it was measured in each of them."""
+    times = sorted(
+        record.entries[0].measurement.median for record in state.records if record.entries[0].measurement.ok
+    )
+    return times[len(times) // 2] if times else None

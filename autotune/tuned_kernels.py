@@ -1,0 +1,60 @@
+"""The tuner's results, as the compiler uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..targets.cpu.kernel_identity import KernelIdentity
+from .measurement import Knobs
+from .records import Record, TargetKey, read_records
+from .standings import Standing, standings
+
+
+@dataclass
+class TunedKernels:
+    """The champions for one target: ``Choices`` for ``schedule_kernels``.
+
+    Attributes:
+        champions: of every kernel that was tuned.
+        notices: a line on everything in the records that could not be used.
+    """
+
+    champions: Mapping[KernelIdentity, Standing]
+    notices: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path, target: TargetKey) -> TunedKernels:
+        """From a file of records. Raises RecordsError if there is none."""
+        read = read_records(path)
+        found = standings(read.records)
+        champions = {kernel: value for (kernel, key), value in found.items() if key == target}
+        return cls(champions, [*read.notices, *_other_targets(path, read.records, target, champions)])
+
+    def knobs(self, kernel: KernelIdentity, default: Knobs) -> Knobs | None:
+        """The champion, if it was compared with what the default is now."""
+        champion = self.champions.get(kernel)
+        if champion is None or champion.knobs is None:
+            return None
+        if dict(champion.default) != dict(default):
+            self.refuse(kernel, "the default that it was compared with has changed")
+            return None
+        return champion.knobs
+
+    def refuse(self, kernel: KernelIdentity, reason: str) -> None:
+        """Makes a notice."""
+        self.notices.append(f"the record for {kernel} is ignored: {reason}; tune again")
+
+
+def _other_targets(
+    path: Path, records: tuple[Record, ...], target: TargetKey, champions: Mapping[KernelIdentity, Standing]
+) -> list[str]:
+    """A notice if the file holds records, but none for this target."""
+    others = sorted({f"{r.target.mcpu} with {r.target.threads} thread(s)" for r in records})
+    if champions or not others:
+        return []
+    return [
+        f"{path} has no records for {target.mcpu} with {target.threads} thread(s), only for "
+        f"{', '.join(others)}; TVM_NUM_THREADS sets the number of threads"
+    ]

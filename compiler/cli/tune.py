@@ -1,0 +1,159 @@
+"""``relaxc tune``: find faster schedules for a model's kernels, by measuring them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...runtime.atomic_file import check_writable
+from ...runtime.errors import RelaxcError
+from ..options import CompileOptions
+from .compile import target_option
+from .compiler_library import require_compiler
+from .console import progress, results
+from .shape_option import ShapeOption, parse_shapes
+
+if TYPE_CHECKING:
+    from ...autotune.measurement import Measurer, RunOptions
+    from ...autotune.session import Session
+    from ...autotune.tasks import ExtractedTasks
+    from ...targets.registry import CpuTarget
+
+
+class SearchName(StrEnum):
+    """What ``--search`` takes."""
+
+    XGBOOST = "xgboost"
+    RANDOM = "random"
+    GRID = "grid"
+
+
+def tune(
+    model: Annotated[Path, typer.Argument(help="The model.", metavar="MODEL.onnx")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The records, which are added to; by default MODEL.records."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="A name that relaxc targets lists, or a TVM target in JSON.")
+    ] = "native",
+    shape: ShapeOption = [],  # noqa: B006 - typer never changes it
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Candidates to measure, those in the records included.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Time for this session.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the measured kernels; by default all cores.")
+    ] = None,
+    search: Annotated[SearchName, typer.Option(help="How candidates are chosen.")] = SearchName.XGBOOST,
+    seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Candidates measured together.")] = 8,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Trials of a kernel without a gain after which it gets no more.")
+    ] = 96,
+    flush_cache: Annotated[
+        bool, typer.Option("--flush-cache", help="Empty the caches before every call.")
+    ] = False,
+    time_limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for a candidate's runs, after which it is given up.")
+    ] = 20.0,
+    report: Annotated[Path | None, typer.Option(help="Write a report with curves here (.html).")] = None,
+) -> None:
+    """Search faster schedules for a model's kernels by measuring them on this machine.
+
+    Ctrl-C ends a session early and loses nothing; the same command goes on with it.
+
+    Example: relaxc tune model.onnx -o model.records --minutes 10 --shape x:1,3,224,224
+    """
+    if trials is None and minutes is None:
+        minutes = 10.0
+    records = output or model.with_suffix(".records")
+    if report:
+        check_writable(report)
+    require_compiler()
+    resolved, extracted = _extract(model, target, parse_shapes(shape) or None)
+    from ...autotune.measurement import RunOptions
+    from ...autotune.session import Budget
+    from ...runtime.processor import default_threads
+
+    options = RunOptions(threads or default_threads(), time_limit=time_limit, flush_cache=flush_cache)
+    seconds = None if minutes is None else minutes * 60
+    session = _open(
+        extracted, resolved, options, _measurer(options), search, records, Budget(trials, seconds, patience)
+    )
+    session.seed, session.batch = seed, batch
+    _run(session, report)
+
+
+def _extract(
+    model: Path, target: str, shapes: dict[str, tuple[int, ...]] | None
+) -> tuple[CpuTarget, ExtractedTasks]:
+    with progress() as say:
+        from ...autotune.tasks import extract_tasks
+        from ..driver import fuse
+
+        fused = fuse(model, target_option(target), shapes, None, CompileOptions(report=say))
+        say("looking for kernels to tune")
+        extracted = extract_tasks(fused.module, fused.target)
+    left_out = ", ".join(f"{count} with {reason}" for reason, count in extracted.without_choice.items())
+    note = f"; not tuned: {left_out}" if left_out else ""
+    typer.echo(f"{len(extracted.tasks)} distinct kernels to tune{note}", err=True)
+    if not extracted.tasks:
+        raise RelaxcError(f"{model} has no kernels to tune{note}; bind symbolic dimensions with --shape")
+    return fused.target, extracted
+
+
+def _measurer(options: RunOptions) -> Measurer:
+    from ...autotune.local_measurer import LocalMeasurer
+
+    return LocalMeasurer(options)
+
+
+def _open(
+    extracted: ExtractedTasks,
+    target: CpuTarget,
+    options: RunOptions,
+    measurer: Measurer,
+    search: SearchName,
+    records: Path,
+    budget: Any,
+) -> Session:
+    from ...autotune.search import SEARCHES
+    from ...autotune.session import Limits, open_session
+    from ...targets.cpu.ceilings import measure_ceilings
+
+    session, notices = open_session(
+        extracted.tasks, target, options.threads, measurer, SEARCHES[search.value](), records, budget
+    )
+    for notice in notices:
+        typer.echo(f"note: {notice}", err=True)
+    if session.trials:
+        typer.echo(f"{records}: going on after {session.trials} trials", err=True)
+    ceilings = measure_ceilings(options.threads)
+    session.limits = Limits(ceilings.gflops, ceilings.gbytes)
+    return session
+
+
+def _run(session: Session, report: Path | None) -> None:
+    from ...autotune.live_table import final_table, live_table, summary
+
+    interrupted = False
+    try:
+        with live_table() as session.show:
+            session.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        session.measurer.close()
+    results().print(final_table(session))
+    if report:
+        from ...autotune.report import write_report
+
+        write_report(report, session)
+    typer.echo(summary(session))
+    if interrupted:
+        typer.echo("interrupted; the same command goes on", err=True)
+        raise KeyboardInterrupt
