@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
+from dataclasses import replace
 
-from .isolation import IsolatedCalls
-from .local_measurer import measurements_of, run_pinned
-from .measurement import BuiltKernel, Measurement, RunOptions
+from ..runtime.processor import allowed_cpus
+from .isolation import Failure, FailureKind, IsolatedCalls
+from .measurement import BuiltKernel, Measurement, RunOptions, Status
+from .run_kernels import run_kernels
 
 
 def run_isolated(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measurement]:
     """``run_kernels`` in a process of its own, which is killed after ``options.time_limit`` seconds."""
     (answer,) = IsolatedCalls(run_pinned, options.time_limit)([(kernels, options)])
     return measurements_of(answer, kernels)
+
+
+def run_pinned(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measurement]:
+    """``run_kernels`` on the last CPUs that this process may use: interrupts prefer the first ones."""
+    os.sched_setaffinity(0, allowed_cpus()[-options.threads :])
+    device = platform.node()
+    return [replace(measurement, device=device) for measurement in run_kernels(kernels, options)]
+
+
+def measurements_of(answer: list[Measurement] | Failure, kernels: Sequence[BuiltKernel]) -> list[Measurement]:
+    """What ``run_kernels`` found in a process of its own, or for each kernel that it did not get there."""
+    if not isinstance(answer, Failure):
+        return answer
+    status = Status.TIMEOUT if answer.kind is FailureKind.TIMEOUT else Status.RUN_ERROR
+    return [
+        Measurement(status, message=f"run: {answer.message}", build_seconds=kernel.build_seconds)
+        for kernel in kernels
+    ]

@@ -14,10 +14,11 @@ from ..options import CompileOptions
 from .compile import target_option
 from .compiler_library import require_compiler
 from .console import progress, results
+from .device_options import Devices, RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, devices
 from .shape_option import ShapeOption, parse_shapes
 
 if TYPE_CHECKING:
-    from ...autotune.measurement import Measurer, RunOptions
+    from ...autotune.measurement import RunOptions
     from ...autotune.session import Session
     from ...autotune.tasks import ExtractedTasks
     from ...targets.registry import CpuTarget
@@ -61,8 +62,12 @@ def tune(
         float, typer.Option(min=0.1, help="Seconds for a candidate's runs, after which it is given up.")
     ] = 20.0,
     report: Annotated[Path | None, typer.Option(help="Write a report with curves here (.html).")] = None,
+    rpc_tracker: RpcTrackerOption = None,
+    rpc_key: RpcKeyOption = None,
+    secret_file: SecretFileOption = None,
+    ray: RayOption = None,
 ) -> None:
-    """Search faster schedules for a model's kernels by measuring them on this machine.
+    """Search faster schedules for a model's kernels by measuring them, on this machine or on others.
 
     Ctrl-C ends a session early and loses nothing; the same command goes on with it.
 
@@ -74,16 +79,15 @@ def tune(
     if report:
         check_writable(report)
     require_compiler()
+    place = devices(rpc_tracker, rpc_key, secret_file, ray)
+    threads = threads or place.threads()
     resolved, extracted = _extract(model, target, parse_shapes(shape) or None)
     from ...autotune.measurement import RunOptions
     from ...autotune.session import Budget
-    from ...runtime.processor import default_threads
 
-    options = RunOptions(threads or default_threads(), time_limit=time_limit, flush_cache=flush_cache)
+    options = RunOptions(threads, time_limit=time_limit, flush_cache=flush_cache)
     seconds = None if minutes is None else minutes * 60
-    session = _open(
-        extracted, resolved, options, _measurer(options), search, records, Budget(trials, seconds, patience)
-    )
+    session = _open(extracted, resolved, options, place, search, records, Budget(trials, seconds, patience))
     session.seed, session.batch = seed, batch
     _run(session, report)
 
@@ -106,25 +110,19 @@ def _extract(
     return fused.target, extracted
 
 
-def _measurer(options: RunOptions) -> Measurer:
-    from ...autotune.local_measurer import LocalMeasurer
-
-    return LocalMeasurer(options)
-
-
 def _open(
     extracted: ExtractedTasks,
     target: CpuTarget,
     options: RunOptions,
-    measurer: Measurer,
+    place: Devices,
     search: SearchName,
     records: Path,
     budget: Any,
 ) -> Session:
     from ...autotune.search import SEARCHES
-    from ...autotune.session import Limits, open_session
-    from ...targets.cpu.ceilings import measure_ceilings
+    from ...autotune.session import open_session
 
+    measurer = place.measurer(options, target)
     session, notices = open_session(
         extracted.tasks, target, options.threads, measurer, SEARCHES[search.value](), records, budget
     )
@@ -132,8 +130,7 @@ def _open(
         typer.echo(f"note: {notice}", err=True)
     if session.trials:
         typer.echo(f"{records}: going on after {session.trials} trials", err=True)
-    ceilings = measure_ceilings(options.threads)
-    session.limits = Limits(ceilings.gflops, ceilings.gbytes)
+    session.limits = place.limits(options.threads)
     return session
 
 
