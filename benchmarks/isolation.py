@@ -137,7 +137,7 @@ def run_isolated(
     cases: Sequence[Case],
     jobs: int,
     limit_s: float,
-    report: Callable[[int, Outcome], None] = lambda _done, _outcome: None,
+    report: Callable[[int, Case, Outcome], None] = lambda _done, _case, _outcome: None,
     memory_limit: int = _MEMORY_LIMIT,
 ) -> list[Outcome]:
     """Runs all cases in ``jobs`` processes at a time.
@@ -147,7 +147,7 @@ def run_isolated(
         cases: what to run.
         jobs: how many processes.
         limit_s: seconds of processor time for one case, after which its process is killed.
-        report: is told how many cases are done, and the latest outcome.
+        report: is told how many cases are done, the latest of them, and its outcome.
         memory_limit: bytes of address space for each process.
 
     Returns:
@@ -164,7 +164,7 @@ def run_isolated(
                     worker.give(pool.waiting.popleft(), limit_s)
             for case, outcome in pool.finished():
                 outcomes[case] = outcome
-                report(len(outcomes), outcome)
+                report(len(outcomes), cases[case], outcome)
     finally:
         for worker in pool.workers:
             worker.stop()

@@ -81,7 +81,7 @@ def _run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> lis
     started = time.monotonic()
     failed = 0
 
-    def report(done: int, outcome: Outcome) -> None:
+    def report(done: int, _case: Case, outcome: Outcome) -> None:
         nonlocal failed
         failed += not outcome.passed
         if done % 100 == 0 or done == len(cases):
