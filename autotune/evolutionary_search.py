@@ -9,7 +9,7 @@ import numpy as np
 from ..targets.cpu.machine import Machine
 from .cost_model import CostModel
 from .features import task_features
-from .search import History, Knowledge, history_of, untried
+from .search import History, Knowledge, Proposal, history_of, untried
 from .tasks import Task
 
 
@@ -35,16 +35,14 @@ class EvolutionarySearch:
 
     def propose(
         self, task: Task, knowledge: Knowledge, count: int, generator: np.random.Generator
-    ) -> list[int]:
+    ) -> list[Proposal]:
         """See ``Search``."""
         history = history_of(task, knowledge)
-        left = untried(task.space, history)
         chosen = self._ranked(task, knowledge, history, self._exploiting(count, generator), generator)
-        rest = [point for point in left if point not in set(chosen)]
-        missing = min(count - len(chosen), len(rest))
-        return (
-            chosen + [int(p) for p in generator.choice(rest, missing, replace=False)] if missing else chosen
-        )
+        named = {proposal.point for proposal in chosen}
+        rest = [point for point in untried(task.space, history) if point not in named]
+        drawn = generator.permutation(len(rest))[: count - len(chosen)]
+        return chosen + [Proposal(rest[i]) for i in drawn]
 
     def _exploiting(self, count: int, generator: np.random.Generator) -> int:
         return int(np.sum(generator.random(count) >= self.epsilon))
@@ -56,17 +54,20 @@ class EvolutionarySearch:
         history: History,
         count: int,
         generator: np.random.Generator,
-    ) -> list[int]:
+    ) -> list[Proposal]:
         """Untried points, the most promising first."""
         lent = self._lent(task, knowledge, generator)
         if len(history.gains) < self.trained_from:
-            return [point for point in dict.fromkeys(lent) if point not in history.gains][:count]
+            return [Proposal(point) for point in dict.fromkeys(lent) if point not in history.gains][:count]
         model = CostModel(self.machine, int(generator.integers(2**31)))
         model.train(task.kernel.template, knowledge)
         pool = self._evolve(task, history, lent, model, generator)
         fresh = [point for point in pool if point not in history.gains]
-        scores = model.predict(task, fresh) if fresh else np.empty(0)
-        return [fresh[i] for i in np.argsort(-scores, kind="stable")[:count]]
+        if not fresh:
+            return []
+        scores = model.predict(task, fresh)
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [Proposal(fresh[i], float(np.exp2(scores[i]))) for i in order]
 
     def _evolve(
         self,

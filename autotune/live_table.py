@@ -84,7 +84,7 @@ def summary(session: Session) -> str:
 
 
 def _time_left(session: Session) -> str:
-    budget = session.budget
+    budget = session.options.budget
     parts = []
     if budget.seconds is not None:
         parts.append(f"{max(0.0, budget.seconds - session.elapsed):.0f} s left")

@@ -65,6 +65,7 @@ class Record:
         purpose: why.
         entries: the candidates.
         time: when, in ISO 8601 (UTC).
+        predicted: the gain over the default that the search expected of the candidate, if it did.
     """
 
     kernel: KernelIdentity
@@ -74,6 +75,7 @@ class Record:
     purpose: Purpose
     entries: tuple[Entry, ...]
     time: str
+    predicted: float | None = None
 
     @property
     def candidate(self) -> Entry:
@@ -92,6 +94,7 @@ class Record:
                 "purpose": self.purpose.value,
                 "time": self.time,
                 "device": device,
+                **({} if self.predicted is None else {"predicted": round(self.predicted, 4)}),
                 "entries": [_entry_to_json(entry) for entry in self.entries],
             },
             separators=(",", ":"),
@@ -109,6 +112,7 @@ class Record:
             Purpose(fields["purpose"]),
             tuple(_entry_from_json(entry, fields["device"]) for entry in fields["entries"]),
             fields["time"],
+            fields.get("predicted"),
         )
 
 

@@ -50,12 +50,20 @@ Knowledge = Sequence[tuple[Task, History]]
 """All tasks of a session, and those of earlier sessions, with what was measured of each."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A point to try, and the gain over the default that was predicted of it, if any was."""
+
+    point: int
+    predicted: float | None = None
+
+
 class Search(Protocol):
     """Proposes points of one task's space."""
 
     def propose(
         self, task: Task, knowledge: Knowledge, count: int, generator: np.random.Generator
-    ) -> list[int]:
+    ) -> list[Proposal]:
         """At most ``count`` different points that were not tried; fewer where the space is exhausted."""
 
 
@@ -74,10 +82,10 @@ class RandomSearch:
 
     def propose(
         self, task: Task, knowledge: Knowledge, count: int, generator: np.random.Generator
-    ) -> list[int]:
+    ) -> list[Proposal]:
         """See ``Search``."""
         left = untried(task.space, history_of(task, knowledge))
-        return [left[i] for i in generator.permutation(len(left))[:count]]
+        return [Proposal(left[i]) for i in generator.permutation(len(left))[:count]]
 
 
 class GridSearch:
@@ -85,9 +93,9 @@ class GridSearch:
 
     def propose(
         self, task: Task, knowledge: Knowledge, count: int, generator: np.random.Generator
-    ) -> list[int]:
+    ) -> list[Proposal]:
         """See ``Search``."""
-        return untried(task.space, history_of(task, knowledge))[:count]
+        return [Proposal(point) for point in untried(task.space, history_of(task, knowledge))[:count]]
 
 
 def _evolutionary() -> Search:

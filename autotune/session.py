@@ -13,8 +13,8 @@ import numpy as np
 
 from ..targets.registry import CpuTarget
 from .measurement import Knobs, Measurement, Measurer
-from .records import Entry, Purpose, Record, TargetKey, append_record, read_records
-from .search import Search
+from .records import Entry, Purpose, ReadRecords, Record, TargetKey, append_record, read_records
+from .search import Proposal, Search
 from .task_scheduler import TaskProgress, next_task
 from .task_state import TaskState, foreign_states, load_states
 from .tasks import Task
@@ -74,6 +74,27 @@ class TaskRow:
     exhausted: bool
 
 
+@dataclass(frozen=True)
+class SessionOptions:
+    """How to tune.
+
+    Attributes:
+        records: the file.
+        threads: that run a kernel, for the records.
+        search: proposes.
+        budget: when to end.
+        batch: how many trials are measured together.
+        seed: of every random choice.
+    """
+
+    records: Path
+    threads: int
+    search: Search
+    budget: Budget
+    batch: int = 8
+    seed: int = 0
+
+
 @dataclass
 class Session:
     """Tunes tasks until the budget is spent.
@@ -84,12 +105,8 @@ class Session:
         target: what to generate code for.
         key: what the records call it.
         measurer: measures.
-        search: proposes.
-        records: the file.
-        budget: when to end.
+        options: how to tune.
         limits: of the machine.
-        batch: how many trials are measured together.
-        seed: of every random choice.
         show: is called with the session whenever something has changed.
     """
 
@@ -98,12 +115,8 @@ class Session:
     target: CpuTarget
     key: TargetKey
     measurer: Measurer
-    search: Search
-    records: Path
-    budget: Budget
+    options: SessionOptions
     limits: Limits | None = None
-    batch: int = 8
-    seed: int = 0
     show: Callable[[Session], None] = lambda _session: None
     started: float = field(default_factory=time.monotonic)
 
@@ -112,8 +125,11 @@ class Session:
         self.started = time.monotonic()
         self._measure_defaults()
         while not self.spent and (state := self._next()) is not None:
-            points = self._propose(state)
-            self._measure(Purpose.TRIAL, [(state, [state.task.space.knobs(point)]) for point in points])
+            trials = [
+                _Group(state, [state.task.space.knobs(proposal.point)], proposal.predicted)
+                for proposal in self._propose(state)
+            ]
+            self._measure(Purpose.TRIAL, trials)
             if (challenger := state.challenger()) is not None:
                 self._contest(state, state.task.space.knobs(challenger))
             self.show(self)
@@ -131,7 +147,7 @@ class Session:
     @property
     def spent(self) -> bool:
         """Whether the budget is used up."""
-        budget = self.budget
+        budget = self.options.budget
         return (budget.trials is not None and self.trials >= budget.trials) or (
             budget.seconds is not None and self.elapsed >= budget.seconds
         )
@@ -154,7 +170,8 @@ class Session:
         gain = current.gain if current else 1.0
         seconds = default_seconds / gain
         exhausted = (
-            len(state.history.gains) >= len(state.task.space) or state.history.stale() >= self.budget.patience
+            len(state.history.gains) >= len(state.task.space)
+            or state.history.stale() >= self.options.budget.patience
         )
         return TaskRow(
             state=state,
@@ -170,10 +187,11 @@ class Session:
     def _measure_defaults(self) -> None:
         """Learns what every task costs, so that trials go where the time goes."""
         new = [state for state in self.states if not state.records]
-        for first in range(0, len(new), self.batch):
-            if self.budget.seconds is not None and self.elapsed >= self.budget.seconds:
+        batch, seconds = self.options.batch, self.options.budget.seconds
+        for first in range(0, len(new), batch):
+            if seconds is not None and self.elapsed >= seconds:
                 return
-            self._measure(Purpose.BASELINE, [(state, []) for state in new[first : first + self.batch]])
+            self._measure(Purpose.BASELINE, [_Group(state) for state in new[first : first + batch]])
             self.show(self)
 
     def _next(self) -> TaskState | None:
@@ -187,65 +205,65 @@ class Session:
         chosen = next_task(progress)
         return None if chosen is None else rows[chosen].state
 
-    def _propose(self, state: TaskState) -> list[int]:
+    def _propose(self, state: TaskState) -> list[Proposal]:
         made = len(state.history.gains)
-        generator = np.random.default_rng([self.seed, int(state.task.kernel.structure, 16), made])
-        left = self.batch if self.budget.trials is None else min(self.batch, self.budget.trials - self.trials)
+        generator = np.random.default_rng([self.options.seed, int(state.task.kernel.structure, 16), made])
+        count, allowed = self.options.batch, self.options.budget.trials
+        if allowed is not None:
+            count = min(count, allowed - self.trials)
         known = [(known.task, known.history) for known in (*self.states, *self.foreign)]
-        return self.search.propose(state.task, known, left, generator)
+        return self.options.search.propose(state.task, known, count, generator)
 
     def _contest(self, state: TaskState, challenger: Knobs) -> None:
         current = state.standing
         champion = [current.knobs] if current is not None and current.knobs is not None else []
-        self._measure(Purpose.CONTEST, [(state, [*champion, challenger])], turns=_CONTEST_TURNS)
+        self._measure(Purpose.CONTEST, [_Group(state, [*champion, challenger])], turns=_CONTEST_TURNS)
 
-    def _measure(
-        self, purpose: Purpose, groups: Sequence[tuple[TaskState, Sequence[Knobs]]], turns: int = 1
-    ) -> None:
+    def _measure(self, purpose: Purpose, groups: Sequence[_Group], turns: int = 1) -> None:
         """Measures each task's default with some schedules, ``turns`` times over; records what came of it."""
         candidates = [
-            [state.task.candidate(knobs, self.target) for knobs in (None, *schedules)]
-            for state, schedules in groups
+            [group.state.task.candidate(knobs, self.target) for knobs in (None, *group.schedules)]
+            for group in groups
         ]
         measured = self.measurer.measure(candidates * turns)
-        for position, (state, schedules) in enumerate(groups):
+        for position, group in enumerate(groups):
             together = [joined(parts) for parts in zip(*measured[position :: len(groups)], strict=True)]
-            names = [state.task.default, *schedules]
-            entries = tuple(map(Entry, names, together))
-            self._record(state, purpose, entries)
+            self._record(purpose, group, together)
 
-    def _record(self, state: TaskState, purpose: Purpose, entries: tuple[Entry, ...]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        task = state.task
-        record = Record(task.kernel, self.key, task.name, task.numbers, purpose, entries, now)
-        append_record(self.records, record)
-        state.add(record)
+    def _record(self, purpose: Purpose, group: _Group, measured: Sequence[Measurement]) -> None:
+        task = group.state.task
+        record = Record(
+            kernel=task.kernel,
+            target=self.key,
+            name=task.name,
+            workload=task.numbers,
+            purpose=purpose,
+            entries=tuple(map(Entry, [task.default, *group.schedules], measured)),
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            predicted=group.predicted,
+        )
+        append_record(self.options.records, record)
+        group.state.add(record)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Schedules of a task that are measured with its default."""
+
+    state: TaskState
+    schedules: Sequence[Knobs] = ()
+    predicted: float | None = None
 
 
 def open_session(
-    tasks: Sequence[Task],
-    target: CpuTarget,
-    threads: int,
-    measurer: Measurer,
-    search: Search,
-    records: Path,
-    budget: Budget,
+    tasks: Sequence[Task], target: CpuTarget, measurer: Measurer, options: SessionOptions
 ) -> tuple[Session, tuple[str, ...]]:
     """A session that goes on where the file of records ends, and notices about that file."""
-    read = read_records(records) if records.exists() else None
-    lines = read.records if read else ()
-    key = TargetKey(target.mcpu, threads)
-    session = Session(
-        load_states(tasks, lines, key),
-        foreign_states(tasks, lines, key),
-        target,
-        key,
-        measurer,
-        search,
-        records,
-        budget,
-    )
-    return session, read.notices if read else ()
+    read = read_records(options.records) if options.records.exists() else ReadRecords()
+    key = TargetKey(target.mcpu, options.threads)
+    states = load_states(tasks, read.records, key)
+    foreign = foreign_states(tasks, read.records, key)
+    return Session(states, foreign, target, key, measurer, options), read.notices
 
 
 def joined(parts: Sequence[Measurement]) -> Measurement:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +15,13 @@ from ..options import CompileOptions
 from .compile import target_option
 from .compiler_library import require_compiler
 from .console import progress, results
-from .device_options import Devices, RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, devices
+from .device_options import RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, devices
 from .shape_option import ShapeOption, parse_shapes
 
 if TYPE_CHECKING:
-    from ...autotune.measurement import RunOptions
-    from ...autotune.session import Session
-    from ...autotune.tasks import ExtractedTasks
+    from ...autotune.measurement import Measurer
+    from ...autotune.session import Session, SessionOptions
+    from ...autotune.tasks import Task
     from ...targets.registry import CpuTarget
 
 
@@ -80,21 +81,22 @@ def tune(
         check_writable(report)
     require_compiler()
     place = devices(rpc_tracker, rpc_key, secret_file, ray)
-    threads = threads or place.threads()
-    resolved, extracted = _extract(model, target, parse_shapes(shape) or None)
+    resolved, tasks = _extract(model, target, parse_shapes(shape) or None)
     from ...autotune.measurement import RunOptions
-    from ...autotune.session import Budget
+    from ...autotune.search import SEARCHES
+    from ...autotune.session import Budget, SessionOptions
 
-    options = RunOptions(threads, time_limit=time_limit, flush_cache=flush_cache)
-    seconds = None if minutes is None else minutes * 60
-    session = _open(extracted, resolved, options, place, search, records, Budget(trials, seconds, patience))
-    session.seed, session.batch = seed, batch
+    timing = RunOptions(threads or place.threads(), time_limit=time_limit, flush_cache=flush_cache)
+    budget = Budget(trials, None if minutes is None else minutes * 60, patience)
+    options = SessionOptions(records, timing.threads, SEARCHES[search.value](), budget, batch, seed)
+    session = _open(tasks, resolved, place.measurer(timing, resolved), options)
+    session.limits = place.limits(timing.threads)
     _run(session, report)
 
 
 def _extract(
     model: Path, target: str, shapes: dict[str, tuple[int, ...]] | None
-) -> tuple[CpuTarget, ExtractedTasks]:
+) -> tuple[CpuTarget, Sequence[Task]]:
     with progress() as say:
         from ...autotune.tasks import extract_tasks
         from ..driver import fuse
@@ -107,30 +109,17 @@ def _extract(
     typer.echo(f"{len(extracted.tasks)} distinct kernels to tune{note}", err=True)
     if not extracted.tasks:
         raise RelaxcError(f"{model} has no kernels to tune{note}; bind symbolic dimensions with --shape")
-    return fused.target, extracted
+    return fused.target, extracted.tasks
 
 
-def _open(
-    extracted: ExtractedTasks,
-    target: CpuTarget,
-    options: RunOptions,
-    place: Devices,
-    search: SearchName,
-    records: Path,
-    budget: Any,
-) -> Session:
-    from ...autotune.search import SEARCHES
+def _open(tasks: Sequence[Task], target: CpuTarget, measurer: Measurer, options: SessionOptions) -> Session:
     from ...autotune.session import open_session
 
-    measurer = place.measurer(options, target)
-    session, notices = open_session(
-        extracted.tasks, target, options.threads, measurer, SEARCHES[search.value](), records, budget
-    )
+    session, notices = open_session(tasks, target, measurer, options)
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
     if session.trials:
-        typer.echo(f"{records}: going on after {session.trials} trials", err=True)
-    session.limits = place.limits(options.threads)
+        typer.echo(f"{options.records}: going on after {session.trials} trials", err=True)
     return session
 
 
