@@ -11,6 +11,7 @@ import numpy as np
 from ..runtime.errors import ShapeError
 from ..runtime.input_check import describe
 from ..runtime.signature import TensorSpec
+from ..runtime.structures import is_sequence
 from ..runtime.tensors import ElementType
 
 
@@ -27,9 +28,9 @@ def sample_inputs(
     shapes: Mapping[str, Sequence[int]],
     fill: Fill = Fill.RANDOM,
     seed: int = 0,
-) -> dict[str, np.ndarray[Any, Any]]:
-    """An array for every input. Random numbers are normal; random integers are 0 or 1, which are valid
-    token numbers and masks alike.
+) -> dict[str, Any]:
+    """An array for every input, a list of one for a sequence. Random numbers are normal; random integers
+    are 0 or 1, which are valid token numbers and masks alike.
 
     Args:
         specs: the inputs.
@@ -42,12 +43,13 @@ def sample_inputs(
     """
     extents = _bound_symbols(specs, shapes)
     generator = np.random.default_rng(seed)
-    return {
-        spec.name: _filled(
-            ElementType.named(spec.dtype).numpy, _shape(spec, shapes, extents), fill, generator
-        )
-        for spec in specs
-    }
+
+    def value(spec: TensorSpec) -> Any:
+        shape = _shape(spec, shapes, extents)
+        array = _filled(ElementType.named(spec.dtype).numpy, shape, fill, generator)
+        return [array] if is_sequence(spec) else array
+
+    return {spec.name: value(spec) for spec in specs}
 
 
 def _bound_symbols(specs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

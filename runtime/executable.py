@@ -66,11 +66,12 @@ class Executable:
         plain: dict[str, Any] = json.loads(self._signature.to_json())
         return plain
 
-    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs the model once.
 
         Args:
-            inputs: an array for every input; arrays that are not contiguous are copied.
+            inputs: an array for every input, a list of arrays for a sequence, None for an absent optional;
+                arrays that are not contiguous are copied.
 
         Returns:
             An array for every output, in the model's order; a sequence comes as a list, an absent optional
@@ -90,9 +91,7 @@ class Executable:
         finally:
             self._idle.append(machine)
 
-    def run_instrumented(
-        self, inputs: Mapping[str, np.ndarray[Any, Any]], instrument: Instrument
-    ) -> dict[str, Any]:
+    def run_instrumented(self, inputs: Mapping[str, Any], instrument: Instrument) -> dict[str, Any]:
         """Runs the model once and calls ``instrument(function, name, before, result, *arguments)`` before
         and after each call of a kernel or of a function of the runtime. Raises like ``run``.
         """

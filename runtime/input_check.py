@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import ShapeError
 from .signature import TensorSpec
+from .structures import is_optional, is_sequence, packed
 from .tensors import ElementType
 
 
@@ -21,10 +22,11 @@ class InputCheck:
         self._dtypes = tuple(ElementType.named(spec.dtype).numpy for spec in specs)
 
     def arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
-        """The arrays in the artifact's order.
+        """The arrays in the artifact's order; a sequence or an optional crosses as several.
 
         Raises:
-            ShapeError: a name is missing or unknown, or a value is no NumPy array, has another dtype (it is
+            ShapeError: a name is missing or unknown, or a value is no NumPy array (no list of them, where a
+                sequence is expected), has another dtype (it is
                 refused, never cast), rank or extent, or one symbolic dimension has two extents.
         """
         if not isinstance(inputs, Mapping):
@@ -32,19 +34,13 @@ class InputCheck:
         if inputs.keys() != self._names:
             raise ShapeError(self._wrong_names(inputs))
         extents: dict[str, tuple[int, str]] = {}
-        arrays = []
+        arrays: list[np.ndarray[Any, Any]] = []
         for spec, dtype in zip(self._specs, self._dtypes, strict=True):
             value = inputs[spec.name]
-            if not isinstance(value, np.ndarray | np.generic):
-                raise ShapeError(
-                    f"input {spec.name!r}: expected a NumPy array, {describe(spec)}, "
-                    f"got {type(value).__name__}; convert it with numpy.asarray"
-                )
-            array = np.asarray(value)
-            if array.dtype != dtype:
-                raise ShapeError(_mismatch(spec, array, "dtypes are not converted; convert it with astype"))
-            _check_shape(spec, array, extents)
-            arrays.append(array)
+            if spec.kind == "tensor":
+                arrays.append(_array(spec, dtype, value, extents))
+            else:
+                arrays += packed(spec, _structure(spec, dtype, value), dtype)
         return arrays
 
     def _wrong_names(self, inputs: Mapping[str, Any]) -> str:
@@ -55,6 +51,37 @@ class InputCheck:
             parts.append(f"unknown {', '.join(map(repr, unknown))}")
         expected = ", ".join(f"{spec.name!r} {describe(spec)}" for spec in self._specs) or "none"
         return f"wrong inputs: {'; '.join(parts)}; the model takes {expected}"
+
+
+def _array(
+    spec: TensorSpec, dtype: np.dtype[Any], value: object, extents: dict[str, tuple[int, str]]
+) -> np.ndarray[Any, Any]:
+    if not isinstance(value, np.ndarray | np.generic):
+        raise ShapeError(
+            f"input {spec.name!r}: expected a NumPy array, {describe(spec)}, "
+            f"got {type(value).__name__}; convert it with numpy.asarray"
+        )
+    array = np.asarray(value)
+    if array.dtype != dtype:
+        raise ShapeError(_mismatch(spec, array, "dtypes are not converted; convert it with astype"))
+    _check_shape(spec, array, extents)
+    return array
+
+
+def _structure(
+    spec: TensorSpec, dtype: np.dtype[Any], value: object
+) -> np.ndarray[Any, Any] | list[np.ndarray[Any, Any]] | None:
+    if value is None and is_optional(spec):
+        return None
+    if not is_sequence(spec):
+        return _array(spec, dtype, value, {})
+    if not isinstance(value, list | tuple):
+        raise ShapeError(
+            f"input {spec.name!r}: expected a list of NumPy arrays, each {describe(spec)}, "
+            f"got {type(value).__name__}"
+        )
+    # Symbolic extents may differ from entry to entry.
+    return [_array(spec, dtype, entry, {}) for entry in value]
 
 
 def describe(spec: TensorSpec) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Dim = int | str
+Kind = Literal["tensor", "sequence", "optional", "optional sequence"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,14 @@ class TensorSpec:
         shape: an int for a fixed extent, a str for a symbolic one (a name, or an expression of names
             such as ``"height // 2"``).
         dtype: a NumPy or ml_dtypes name, such as ``"float32"`` or ``"bfloat16"``.
+        kind: what a caller passes or gets: an array, a list of arrays of any number (shape and dtype are
+            those of an entry), or None in place of either.
     """
 
     name: str
     shape: tuple[Dim, ...]
     dtype: str
+    kind: Kind = "tensor"
 
 
 @dataclass(frozen=True)

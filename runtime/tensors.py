@@ -15,6 +15,7 @@ import numpy as np
 
 from .library import load_runtime
 from .signature import TensorSpec
+from .structures import tensors_of, unpacked
 
 ALIGNMENT = 64
 
@@ -111,11 +112,16 @@ class ResultReader:
     """Turns the virtual machine's results of one output into arrays."""
 
     def __init__(self, spec: TensorSpec) -> None:
+        self._spec = spec
+        self._parts = [] if spec.kind == "tensor" else [ResultReader(part) for part in tensors_of(spec)]
         self._element = ElementType.named(spec.dtype)
         self._crosses_as_itself = self._element.carrier == self._element.numpy
 
     def read(self, value: Any) -> Any:
         """An array, a list for a sequence, or None for an absent optional. Shares the result's memory."""
+        if self._parts:
+            arrays = [part.read(tensor) for part, tensor in zip(self._parts, value, strict=True)]
+            return unpacked(self._spec, arrays)
         if value is None:
             return None
         if hasattr(value, "data_ptr"):

@@ -10,6 +10,7 @@ import numpy as np
 from .errors import RelaxcError, ShapeError
 from .library import load_runtime
 from .signature import Signature
+from .structures import tensors_of
 from .tensors import AlignedBuffer, ResultReader
 
 # Called with (function, its name, whether before the call, the result, *arguments).
@@ -40,7 +41,7 @@ class VirtualMachine:
         self._main = self._machine["main"]
         self._weights = tuple(weights)
         self._weight_span = span
-        self._buffers = [AlignedBuffer(spec) for spec in signature.inputs]
+        self._buffers = [AlignedBuffer(part) for spec in signature.inputs for part in tensors_of(spec)]
         self._readers = [ResultReader(spec) for spec in signature.outputs]
         self._shapes_seen: set[tuple[tuple[int, ...], ...]] = set()
 

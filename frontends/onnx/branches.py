@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from collections.abc import Sequence as PySequence
 from dataclasses import dataclass
@@ -16,15 +15,24 @@ from ...runtime.errors import InvalidModelError
 from .extents import Extent, as_expression
 from .graph_builder import GraphBuilder
 from .node import Node, normalize_axis
+from .structures import form, rebuilt
 from .tabulate import tabulate
+from .values import Value
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One converted branch: its bindings, closed around a tuple of its results."""
+    """One converted branch.
+
+    Attributes:
+        body: its bindings, closed around a tuple of its results.
+        results: the tensors in that tuple.
+        values: what they make up; a sequence is several tensors.
+    """
 
     body: Expr
     results: tuple[Expr, ...]
+    values: tuple[Value, ...]
 
 
 def closed(results: PySequence[Expr]) -> Expr:
@@ -33,16 +41,13 @@ def closed(results: PySequence[Expr]) -> Expr:
 
 
 def same_types(builder: GraphBuilder, a: Branch, b: Branch) -> bool:
-    """Whether two branches agree in ranks and element types."""
-    return all(
-        len(builder.shape(x)) == len(builder.shape(y)) and builder.dtype(x) == builder.dtype(y)
-        for x, y in zip(a.results, b.results, strict=True)
-    )
+    """Whether two branches agree in kinds, ranks and element types."""
+    return [form(builder, value) for value in a.values] == [form(builder, value) for value in b.values]
 
 
 def either(
     builder: GraphBuilder, condition: Expr, then_branch: Branch, else_branch: Branch, name: str
-) -> list[Expr]:
+) -> list[Value]:
     """The results of the branch that a run-time condition chooses; ``name`` is for extents that differ."""
     scalar = builder.reshape(condition, ())
     # TVM plans memory a function at a time and mixes up the branches of one; so each has its own.
@@ -53,10 +58,11 @@ def either(
     result = builder.block_builder.emit(relax.If(scalar, *bodies))
     count = len(then_branch.results)
     values = [result] if count == 1 else [builder.emit(relax.TupleGetItem(result, i)) for i in range(count)]
-    return [
+    tensors = [
         builder.cast_shape(value, _merged(builder, x, y, name))
         for value, x, y in zip(values, then_branch.results, else_branch.results, strict=True)
     ]
+    return rebuilt(then_branch.values, tensors)
 
 
 def _merged(builder: GraphBuilder, a: Expr, b: Expr, name: str) -> list[Extent]:
@@ -84,37 +90,26 @@ def over_axes(node: Node, index: int, candidates: range, convert: Callable[[int]
     if isinstance(value, np.ndarray):
         return convert(normalize_axis(int(value.reshape(-1)[0]), node.rank(0)))
     sets = [(axis,) for axis in candidates]
-    return _chosen(node, index, node.rank(0), sets, lambda axes: convert(axes[0]))
+    return _chosen(node, index, sets, lambda axes: convert(axes[0]))
 
 
-def over_axis_sets(
-    node: Node, index: int, rank: int, candidates: PySequence[int], convert: Callable[[AxisSet], Expr]
-) -> Expr:
-    """``convert(axes)``, as ``over_axes``, for an input that names a known number of axes of ``rank``.
+def over_axis_sets(node: Node, index: int, convert: Callable[[AxisSet], Expr]) -> Expr:
+    """``convert(axes)``, as ``over_axes``, for an input that names any number of axes of input 0.
 
-    Raises StaticInputRequired where not even their number is known, or they may be too many sets.
+    Raises StaticInputRequired where there are too many sets of axes to compile them all.
     """
-    count = node.extents.product(node.shape(index))
-    if not isinstance(count, int) or math.comb(len(candidates), count) > _MOST_BRANCHES:
-        raise node.static_required(index)
-    sets = list(itertools.combinations(candidates, count))
-    if not sets:
-        raise InvalidModelError(f"there are no {count} axes that fit")
-    return _chosen(node, index, rank, sets, convert)
-
-
-def over_all_axis_sets(node: Node, index: int, rank: int, convert: Callable[[AxisSet], Expr]) -> Expr:
-    """The same for any number of axes, none included."""
-    counts = range(rank + 1)
-    sets = [axes for count in counts for axes in itertools.combinations(range(rank), count)]
+    rank, count = node.rank(0), node.extents.product(node.shape(index))
+    counts = [count] if isinstance(count, int) else range(rank + 1)
+    sets = [axes for number in counts for axes in itertools.combinations(range(rank), number)]
     if len(sets) > _MOST_BRANCHES:
         raise node.static_required(index)
-    return _chosen(node, index, rank, sets, convert)
+    if not sets:
+        raise InvalidModelError(f"there are no {count} axes that fit")
+    return _chosen(node, index, sets, convert)
 
 
-def _chosen(
-    node: Node, index: int, rank: int, sets: PySequence[AxisSet], convert: Callable[[AxisSet], Expr]
-) -> Expr:
+def _chosen(node: Node, index: int, sets: PySequence[AxisSet], convert: Callable[[AxisSet], Expr]) -> Expr:
+    rank = node.rank(0)
     if len(sets) == 1:
         return convert(sets[0])
     count = as_expression(node.extents.product(node.shape(index)))
@@ -139,8 +134,9 @@ def _choice(node: Node, bits: Expr, sets: PySequence[AxisSet], convert: Callable
     condition = builder.emit(relax.op.equal(bits, first))
     with builder.branch() as close:
         result = builder.bound(convert(sets[0]))
-        then_branch = Branch(close(result), (result,))
+        then_branch = Branch(close(result), (result,), (result,))
     with builder.branch() as close:
         result = builder.bound(_choice(node, bits, sets[1:], convert))
-        else_branch = Branch(close(result), (result,))
-    return either(builder, condition, then_branch, else_branch, node.outputs[0])[0]
+        else_branch = Branch(close(result), (result,), (result,))
+    (chosen,) = either(builder, condition, then_branch, else_branch, node.outputs[0])
+    return builder.tensor(chosen)

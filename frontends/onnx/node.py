@@ -14,7 +14,7 @@ from ...runtime.errors import InvalidModelError, StaticInputRequired
 from .branch_choices import Choices
 from .extents import Extent, Extents
 from .graph_builder import GraphBuilder
-from .values import Array, NarrowTensor, Sequence, SymbolicArray, Value, is_shape_like
+from .values import Array, NarrowTensor, RunTimeSequence, Sequence, SymbolicArray, Value, is_shape_like
 
 
 class Node:
@@ -150,10 +150,10 @@ class Node:
             return str(value.dtype)
         return self.builder.dtype(self.tensor(index))
 
-    def sequence(self, index: int) -> Sequence:
+    def sequence(self, index: int) -> Sequence | RunTimeSequence:
         """An input as a sequence."""
         value = self.value(index)
-        if not isinstance(value, Sequence):
+        if not isinstance(value, Sequence | RunTimeSequence):
             raise InvalidModelError(f"input {index} must be a sequence")
         return value
 

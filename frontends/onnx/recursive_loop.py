@@ -7,6 +7,7 @@ longer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,17 @@ from ...runtime.errors import InvalidModelError
 from .extents import Extent, as_expression
 from .graph_builder import GraphBuilder
 from .node import Node
+from .structures import as_run_time, leaves, like_kind, rebuilt
 from .tabulate import tabulate
-from .values import Sequence, Value
+from .values import RunTimeOptional, RunTimeSequence, Sequence, Value
 
 _Shape = tuple[Extent | None, ...]
+
+
+Results = tuple[Value, list[Value], list[Value]]
+"""Whether to go on, the state, and what is collected."""
+Step = Callable[[Expr, list[Value]], Results]
+"""The body, given the step's number and the state."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +50,66 @@ class _Body:
 
 def recursive_loop(node: Node) -> list[Value]:
     """The outputs of a Loop."""
-    if any(isinstance(value, Sequence) or value is None for value in node.inputs[2:]):
-        # The length of a sequence is structure, so what decides it must be known.
-        known = node.value(0) is None or isinstance(node.value(0), np.ndarray)
-        raise node.static_required(1 if known else 0)
+    initial = list(node.inputs[2:])
+    for value in initial:
+        if value is None or isinstance(value, RunTimeOptional):
+            # Whether an optional is there is structure, so what decides it must be known.
+            known = node.value(0) is None or isinstance(node.value(0), np.ndarray)
+            raise node.static_required(1 if known else 0)
+
+    def body(number: Expr, state: list[Value]) -> Results:
+        condition, *values = node.run_subgraph("body", [number, np.array(True), *state])
+        return condition, values[: len(state)], values[len(state) :]
+
+    limit = node.tensor(0) if node.has(0) else node.builder.constant(np.iinfo(np.int64).max, "int64")
+    going = node.tensor(1) if node.has(1) else node.builder.constant(True, "bool")
+    return repeated(node, (limit, going), initial, body)
+
+
+def repeated(node: Node, until: tuple[Expr, Expr], initial: list[Value], step: Step) -> list[Value]:
+    """The state after the last step, and what the steps collected.
+
+    Args:
+        node: for messages and names.
+        until: the largest number of steps, and whether there is a first one.
+        initial: the state before the first step.
+        step: one step.
+    """
     builder = node.builder
-    state = [builder.bound(builder.tensor(value)) for value in node.inputs[2:]]
+    templates = _of_settled_kind(node, initial, step)
+    state = [builder.bound(leaf) for value in templates for leaf in leaves(builder, value)]
     shapes: list[_Shape] = [builder.shape(tensor) for tensor in state]
     for _ in range(sum(map(len, shapes)) + 1):
-        body, grown, kept = _body(node, state, shapes)
+        body, grown, kept = _body(node, templates, state, shapes, step)
         if grown == shapes:
             types = [str(ty.dtype.dtype) for ty in body.state[len(state) :]]
             empty = [_nothing(builder, *entry) for entry in zip(kept, types, strict=True)]
-            return _run(node, body, [*state, *empty])
+            results = _run(node, until, body, [*state, *empty])
+            return [*rebuilt(templates, results[: len(state)]), *results[len(state) :]]
         shapes = grown
     raise InvalidModelError("the extents of a loop's state never settle")
 
 
-def _body(node: Node, state: list[Expr], shapes: list[_Shape]) -> tuple[_Body, list[_Shape], list[_Shape]]:
+def _of_settled_kind(node: Node, initial: list[Value], step: Step) -> list[Value]:
+    """The state with sequences of unknown length; a step tells what the entries of an empty one will be."""
+    if not any(isinstance(value, Sequence) for value in initial):
+        return initial
+    with node.builder.branch():  # is never closed, so what it emits is lost
+        _, after, _ = step(node.builder.constant(0, "int64"), list(initial))
+    kinds = [as_run_time(node.builder, value) for value in after]
+    settled = []
+    for value, kind in zip(initial, kinds, strict=True):
+        if isinstance(value, Sequence):
+            value = like_kind(node.builder, value, kind)
+        if value is None:
+            raise node.static_required(0)
+        settled.append(value)
+    return settled
+
+
+def _body(
+    node: Node, templates: list[Value], state: list[Expr], shapes: list[_Shape], step: Step
+) -> tuple[_Body, list[_Shape], list[_Shape]]:
     """The body, the state's shapes widened by what a step changes, and the shapes of what it collects."""
     builder = node.builder
     outer = set(builder.extents.variables.values())
@@ -69,17 +119,17 @@ def _body(node: Node, state: list[Expr], shapes: list[_Shape]) -> tuple[_Body, l
         for place, (tensor, shape) in enumerate(zip(state, shapes, strict=True))
     ]
     with builder.branch() as close:
-        values = node.run_subgraph("body", [number, np.array(True), *parameters])
-        results = [builder.bound(builder.tensor(value)) for value in values]
-        fresh, entries = results[1 : 1 + len(state)], results[1 + len(state) :]
+        condition, after, collects = step(number, rebuilt(templates, parameters))
+        fresh = _checked_leaves(node, templates, after)
+        entries = [builder.bound(builder.tensor(value)) for value in collects]
         kept = [_steady(builder, entry, outer) for entry in entries]
         collected = [
             relax.Var("collected", _typed(builder, (None, *shape), builder.dtype(entry)))
             for shape, entry in zip(kept, entries, strict=True)
         ]
         longer = [_longer(builder, so_far, entry) for so_far, entry in zip(collected, entries, strict=True)]
-        condition = builder.reshape(builder.cast(results[0], "bool"), ())
-        body = close(relax.Tuple([condition, *fresh, *longer]))
+        goes_on = builder.reshape(builder.cast(builder.tensor(condition), "bool"), ())
+        body = close(relax.Tuple([goes_on, *fresh, *longer]))
     grown = [
         _widened(builder, shape, parameter, tensor)
         for shape, parameter, tensor in zip(shapes, parameters, fresh, strict=True)
@@ -87,6 +137,17 @@ def _body(node: Node, state: list[Expr], shapes: list[_Shape]) -> tuple[_Body, l
     own = [number, *parameters, *collected]
     symbol, captured = _function(builder, own, body)
     return _Body(symbol, [v.ty for v in own[1:]], captured), grown, kept
+
+
+def _checked_leaves(node: Node, templates: list[Value], after: list[Value]) -> list[Expr]:
+    """The state after a step as tensors. Raises StaticInputRequired where a value becomes of another kind."""
+    found: list[Expr] = []
+    for before, value in zip(templates, after, strict=True):
+        now = as_run_time(node.builder, value)
+        if isinstance(before, RunTimeSequence) != isinstance(now, RunTimeSequence) or now is None:
+            raise node.static_required(0)
+        found += [node.builder.bound(leaf) for leaf in leaves(node.builder, now)]
+    return found
 
 
 def _typed(builder: GraphBuilder, shape: _Shape, dtype: str) -> relax.TensorType:
@@ -147,10 +208,9 @@ def _function(builder: GraphBuilder, own: list[Var], body: Expr) -> tuple[Global
     return builder.block_builder.add_func(function, "loop_body"), [*outside, *shapes]
 
 
-def _run(node: Node, body: _Body, initial: list[Expr]) -> list[Value]:
+def _run(node: Node, until: tuple[Expr, Expr], body: _Body, initial: list[Expr]) -> list[Expr]:
     builder = node.builder
-    limit = node.tensor(0) if node.has(0) else builder.constant(np.iinfo(np.int64).max, "int64")
-    going = node.tensor(1) if node.has(1) else builder.constant(True, "bool")
+    limit, going = until
     scalars = [
         builder.constant(0, "int64"),
         builder.bound(builder.reshape(builder.cast(limit, "int64"), ())),

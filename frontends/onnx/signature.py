@@ -11,9 +11,10 @@ import onnx
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from ...runtime.errors import ShapeError, StaticInputRequired, UnsupportedOperatorError
+from ...runtime.errors import ShapeError, UnsupportedOperatorError
 from ...runtime.signature import Dim, TensorSpec
 from .extents import Extent, Extents, as_expression
+from .structured_inputs import bind_structure
 from .values import Array, NarrowTensor, Sequence, Value, dtype_name, is_narrow, storage_dtype
 
 _ANONYMOUS = ("", "?", "-1", "None")
@@ -55,6 +56,12 @@ def bind_inputs(
     for value in declared:
         if value.name in static_inputs:
             values[value.name] = _static_value(value, static_inputs[value.name])
+            continue
+        if value.type.WhichOneof("value") != "tensor_type":
+            structure = bind_structure(value, extents, shapes.get(value.name))
+            values[value.name] = structure.value
+            parameters += structure.parameters
+            specs.append(structure.spec)
             continue
         dtype = _element_type(value)
         shape, dims = _input_shape(value, extents, bound, shapes.get(value.name))
@@ -98,12 +105,6 @@ def _static_tensor(name: str, value: object, dtype: str) -> Array:
 
 
 def _element_type(value: onnx.ValueInfoProto) -> str:
-    if value.type.WhichOneof("value") != "tensor_type":
-        raise StaticInputRequired(
-            f"input '{value.name}' is a sequence or an optional and must be known when compiling; "
-            f"pass static_inputs for '{value.name}'",
-            (value.name,),
-        )
     try:
         return dtype_name(value.type.tensor_type.elem_type)
     except UnsupportedOperatorError as error:

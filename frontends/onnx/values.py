@@ -44,6 +44,32 @@ class Sequence:
 
 
 @dataclass(frozen=True)
+class RunTimeSequence:
+    """A sequence whose length only the run knows; its entries agree in rank and type.
+
+    Attributes:
+        elements: [total], the elements of all entries, one entry after another.
+        shapes: [count, rank] in int64, the entries' shapes.
+    """
+
+    elements: Expr
+    shapes: Expr
+
+
+@dataclass(frozen=True)
+class RunTimeOptional:
+    """An optional of which only the run knows whether it is there.
+
+    Attributes:
+        present: a boolean scalar.
+        value: the value, arbitrary where it is absent.
+    """
+
+    present: Expr
+    value: Expr | RunTimeSequence
+
+
+@dataclass(frozen=True)
 class NarrowTensor:
     """A run-time tensor of an element type that takes a byte each, whatever its width.
 
@@ -56,9 +82,11 @@ class NarrowTensor:
     dtype: str
 
 
-Value: TypeAlias = Array | SymbolicArray | Expr | NarrowTensor | Sequence | None
+Value: TypeAlias = (
+    Array | SymbolicArray | Expr | NarrowTensor | Sequence | RunTimeSequence | RunTimeOptional | None
+)
 """A compile-time constant, a symbolic array, a Relax expression (a tensor computed at run time), one of a
-narrow type, a sequence of them, or None for an absent optional value."""
+narrow type, a sequence of them, or None for an absent optional value; or a structure that the run knows."""
 
 
 def symbolic(elements: Iterable[Any], dtype: str = "int64") -> Value:

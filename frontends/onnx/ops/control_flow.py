@@ -11,7 +11,8 @@ from ..branches import Branch, closed, either, same_types
 from ..extents import as_expression
 from ..node import Node
 from ..registry import converts
-from ..values import Sequence, SymbolicArray, Value
+from ..structures import as_run_time, leaves, rebuilt
+from ..values import SymbolicArray, Value
 
 
 @converts("If")
@@ -36,7 +37,7 @@ def conditional(node: Node) -> list[Value]:
         else_branch = _impossible(node, then_branch)
     elif not same_types(node.builder, then_branch, else_branch):
         raise _undecidable(node)
-    return list(either(node.builder, node.tensor(0), then_branch, else_branch, node.outputs[0]))
+    return either(node.builder, node.tensor(0), then_branch, else_branch, node.outputs[0])
 
 
 def _on_extents(node: Node, condition: Expr) -> list[Value]:
@@ -48,7 +49,7 @@ def _on_extents(node: Node, condition: Expr) -> list[Value]:
         and isinstance(else_branch, Branch)
         and same_types(node.builder, then_branch, else_branch)
     ):
-        return list(either(node.builder, node.tensor(0), then_branch, else_branch, node.outputs[0]))
+        return either(node.builder, node.tensor(0), then_branch, else_branch, node.outputs[0])
     if isinstance(then_branch, Branch) and isinstance(else_branch, Branch):
         taken = node.choices.next()
     else:
@@ -76,16 +77,17 @@ def _impossible(node: Node, other: Branch) -> Branch:
             builder.emit(relax.op.zeros(shape, builder.dtype(result)))
             for shape, result in zip(shapes, other.results, strict=True)
         )
-        return Branch(close(closed(results)), results)
+        return Branch(close(closed(results)), results, tuple(rebuilt(other.values, results)))
 
 
 def _convert(node: Node, name: str) -> Branch:
-    with node.builder.branch() as close:
-        values = node.run_subgraph(name)
-        if any(value is None or isinstance(value, Sequence) for value in values):
+    builder = node.builder
+    with builder.branch() as close:
+        values = [as_run_time(builder, value) for value in node.run_subgraph(name)]
+        if any(value is None for value in values):
             raise node.static_required(0)
-        results = tuple(node.builder.bound(node.builder.tensor(value)) for value in values)
-        return Branch(close(closed(results)), results)
+        results = tuple(builder.bound(leaf) for value in values for leaf in leaves(builder, value))
+        return Branch(close(closed(results)), results, tuple(rebuilt(values, results)))
 
 
 def _undecidable(node: Node) -> RelaxcError:

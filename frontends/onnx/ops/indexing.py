@@ -61,6 +61,15 @@ def _slice(node: Node, bounds: _Bounds) -> Expr:
     return _strided(node, node.tensor(0), begin, step, target)
 
 
+def slice_of(node: Node, tensor: Expr, axis: int, start: Extent, size: Extent) -> Expr:
+    """``size`` entries of a tensor along an axis, from ``start`` on; they must exist."""
+    shape = list(node.builder.shape(tensor))
+    begin: list[Extent] = [0] * len(shape)
+    begin[axis] = start
+    target = [*shape[:axis], size, *shape[axis + 1 :]]
+    return node.builder.bound(_strided(node, tensor, begin, [1] * len(shape), target))
+
+
 def _along(node: Node, extent: Extent, start: Extent, end: Extent, stride: int) -> tuple[Extent, Extent]:
     """(first position, number of elements) along an axis, with ONNX's clamping."""
     extents = node.extents

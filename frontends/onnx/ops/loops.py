@@ -14,7 +14,8 @@ from ..extents import Extent
 from ..node import Node, normalize_axis
 from ..recursive_loop import recursive_loop
 from ..registry import converts
-from ..values import Value, dtype_name, numpy_dtype
+from ..run_time_sequences import EntryMismatchError
+from ..values import RunTimeOptional, RunTimeSequence, Value, dtype_name, numpy_dtype
 
 MAX_UNROLLED = 4096
 """Longer loops would make a program that no one wants to compile."""
@@ -22,6 +23,17 @@ MAX_UNROLLED = 4096
 
 @converts("Loop")
 def loop(node: Node) -> list[Value]:
+    try:
+        return _loop(node)
+    except EntryMismatchError:
+        kinds = (RunTimeSequence, RunTimeOptional)
+        found = [index for index, value in enumerate(node.inputs) if isinstance(value, kinds)]
+        if not found:
+            raise
+        raise node.static_required(found[0]) from None
+
+
+def _loop(node: Node) -> list[Value]:
     trip, condition = node.value(0), node.value(1)
     trip_known = trip is None or isinstance(trip, np.ndarray)
     if not trip_known or not (condition is None or isinstance(condition, np.ndarray)):

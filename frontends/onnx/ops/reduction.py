@@ -9,7 +9,7 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.ir import Expr
 
-from ..branches import over_all_axis_sets, over_axes, over_axis_sets
+from ..branches import over_axes, over_axis_sets
 from ..extents import Extent, as_expression
 from ..loops import loop, loop_kernel, unravelled
 from ..node import Node, normalize_axis
@@ -17,23 +17,21 @@ from ..precision import is_float, widened
 from ..registry import converts
 from ..tabulate import tabulate
 from ..values import Array
-from .shape import axes_are_data, axes_of
+from .shape import axes_of
 
 _Reduce = Callable[[Expr, list[int], bool], Expr]
 
 
 def _reduction(node: Node, compute: _Reduce, empty: float) -> Expr:
     """A reduction over the node's axes; ``empty`` is the result over no elements at all."""
-    if axes_are_data(node):
-        rank = node.rank(0)
+    if not node.integer("keepdims", 1) or not _axes_are_data(node):
+        return _reduced(node, _reduced_axes(node), compute, empty)
+    # The rank is the same whichever the axes are, so only extents depend on them.
+    return over_axis_sets(node, 1, lambda axes: _reduced(node, _meant_axes(node, axes), compute, empty))
 
-        def over(axes: tuple[int, ...]) -> Expr:
-            return _reduced(node, _meant_axes(node, axes), compute, empty)
 
-        if node.integer("keepdims", 1) and not isinstance(node.extents.product(node.shape(1)), int):
-            return over_all_axis_sets(node, 1, rank, over)
-        return over_axis_sets(node, 1, rank, range(rank), over)
-    return _reduced(node, _reduced_axes(node), compute, empty)
+def _axes_are_data(node: Node) -> bool:
+    return node.has(1) and not node.is_shape_like(1) and node.shape(1) != (0,)
 
 
 def _reduced(node: Node, chosen: list[int], compute: _Reduce, empty: float) -> Expr:

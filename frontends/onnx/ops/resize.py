@@ -359,7 +359,7 @@ def _averaged(
 ) -> te.Tensor:
     """Averages of as many neighbours as only the run can tell."""
     a = taps.axis
-    reach = a.reach or 0
+    reach = 0 if a.reach is None else a.reach
     k = te.reduce_axis((0, as_expression(2 * reach)), name="k")
     j = te.reduce_axis((0, as_expression(2 * reach)), name="j")
 

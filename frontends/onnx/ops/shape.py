@@ -7,7 +7,6 @@ from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
-from ..branches import over_axis_sets
 from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
 from ..registry import converts
@@ -149,25 +148,12 @@ def axes_of(node: Node, index: int = 1) -> list[int] | None:
     return [int(axis) for axis in node.constant(index).reshape(-1)] if node.has(index) else None
 
 
-def axes_are_data(node: Node) -> bool:
-    """Whether the second input names axes, and only the run knows which."""
-    return node.has(1) and not node.is_shape_like(1) and node.shape(1) != (0,)
-
-
 @converts("Squeeze")
 def squeeze(node: Node) -> Expr:
-    shape = node.shape(0)
-    if axes_are_data(node):
-        single = [a for a, extent in enumerate(shape) if node.extents.decide_equal(extent, 1) is not False]
-        return over_axis_sets(node, 1, len(shape), single, lambda axes: _squeezed(node, set(axes)))
-    axes = axes_of(node)
+    shape, axes = node.shape(0), axes_of(node)
     if axes is None:
         axes = [axis for axis, extent in enumerate(shape) if extent == 1 and _known(extent)]
-    return _squeezed(node, {normalize_axis(axis, len(shape)) for axis in axes})
-
-
-def _squeezed(node: Node, dropped: set[int]) -> Expr:
-    shape = node.shape(0)
+    dropped = {normalize_axis(axis, len(shape)) for axis in axes}
     stated = [1 if axis in dropped else extent for axis, extent in enumerate(shape)]
     for axis in dropped:
         if node.extents.decide_equal(shape[axis], 1) is False:
@@ -178,23 +164,12 @@ def _squeezed(node: Node, dropped: set[int]) -> Expr:
 
 @converts("Unsqueeze")
 def unsqueeze(node: Node) -> Expr:
-    shape = node.shape(0)
-    if axes_are_data(node):
-        count = node.extents.product(node.shape(1))
-        if not isinstance(count, int):
-            raise node.static_required(1)
-        rank = len(shape) + count
-        return over_axis_sets(node, 1, rank, range(rank), lambda axes: _unsqueezed(node, set(axes)))
-    axes = axes_of(node) or []
-    places = {normalize_axis(axis, len(shape) + len(axes)) for axis in axes}
+    shape, axes = node.shape(0), axes_of(node) or []
+    rank = len(shape) + len(axes)
+    places = {normalize_axis(axis, rank) for axis in axes}
     if len(places) != len(axes):
         raise InvalidModelError("axes occur twice")
-    return _unsqueezed(node, places)
-
-
-def _unsqueezed(node: Node, places: set[int]) -> Expr:
-    shape = node.shape(0)
-    extents, rank = iter(shape), len(shape) + len(places)
+    extents = iter(shape)
     return node.builder.reshape(
         node.tensor(0), [1 if axis in places else next(extents) for axis in range(rank)]
     )
