@@ -26,6 +26,7 @@ from ..runtime.signature import Signature
 from ..targets import registry
 from ..targets.cpu.machine import required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
+from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from ..targets.registry import CpuTarget
 from . import parameter_order  # noqa: F401 - kernels get the same parameters in every process
 from .artifact_writer import place_weights, write_artifact
@@ -122,7 +123,9 @@ def _refuse_unavailable(precision: str, calibration: object, tuning_records: obj
 def _generate_code(lowered: LoweredModel) -> relax.VMExecutable:
     with lowered.target.tvm_target:
         module = lower_to_virtual_machine()(lowered.lifted.module)
-    return relax.build(module, lowered.target.tvm_target, relax_pipeline=None)
+    return relax.build(
+        module, lowered.target.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE
+    )
 
 
 def _write(path: Path, library: relax.VMExecutable, lowered: LoweredModel, precision: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import tvm
 
 from ..runtime.errors import RelaxcError
+from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from .driver import LoweredModel, Model, lower
 from .options import CompileOptions
 
@@ -52,7 +53,9 @@ def _tir(lowered: LoweredModel) -> str:
 
 
 def _machine_code(lowered: LoweredModel, form: str) -> str:
-    library = tvm.tirx.build(_kernels(lowered), target=lowered.target.tvm_target)
+    library = tvm.tirx.build(
+        _kernels(lowered), target=lowered.target.tvm_target, pipeline=TIR_PIPELINE
+    )
     return str(library.inspect_source(form))
 
 

@@ -36,9 +36,7 @@ def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:
     (crop,) = consumers
     domain, kept = (math.prod(map(_known, loop_extents(sch, block))) for block in (anchor, crop))
     reduced = math.prod(
-        int(var.dom.extent)
-        for var in sch.get(anchor).iter_vars
-        if var.iter_type == tirx.IterVar.CommReduce
+        int(var.dom.extent) for var in sch.get(anchor).iter_vars if var.iter_type == tirx.IterVar.CommReduce
     )
     return 2 * (domain - kept * reduced)
 

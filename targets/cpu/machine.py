@@ -8,6 +8,8 @@ from pathlib import Path
 import tvm
 from tvm.target import codegen
 
+CACHE_LINE_BYTES = 64
+"""Of every processor that the targets name."""
 _VECTOR_FEATURES = ("avx", "fma", "f16c", "bmi2", "amx")
 
 

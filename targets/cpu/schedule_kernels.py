@@ -17,6 +17,7 @@ from . import vector_math  # noqa: F401 - registers the lowering of exp, tanh, .
 from .kernel_costs import bytes_moved, flops
 from .kernel_identity import KernelIdentity, identify
 from .machine import Machine
+from .prefetch import insert_prefetches
 from .templates import TEMPLATES, Template
 from .templates.knobs import from_knobs, to_knobs
 
@@ -128,7 +129,7 @@ def _by_default(template: Template, function: tirx.PrimFunc, machine: Machine) -
         template.apply(sch, workload, template.default(workload, machine))
     except ScheduleError:
         return None
-    return sch.mod["main"]
+    return insert_prefetches(sch.mod["main"])
 
 
 def _by_choice(
@@ -152,7 +153,7 @@ def _by_choice(
     except (ValueError, ScheduleError) as error:
         choices.refuse(kernel, str(error).strip().splitlines()[-1])
         return None
-    return sch.mod["main"]
+    return insert_prefetches(sch.mod["main"])
 
 
 def schedule_of(function: tirx.PrimFunc) -> Schedule:

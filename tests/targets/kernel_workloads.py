@@ -16,6 +16,7 @@ from tvm import relax
 
 from relaxc.passes.pipeline import graph_passes, lower_to_virtual_machine
 from relaxc.targets.cpu.schedule_kernels import schedule_kernels
+from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
 
 WORKLOADS_A_SEED = 40
@@ -79,7 +80,9 @@ class CompiledWorkloads:
             self._kernels = {kernel.name: kernel.template for kernel in scheduled.kernels}
             self._functions = scheduled.module
             lowered = lower_to_virtual_machine()(scheduled.module)
-        executable = relax.build(lowered, resolved.tvm_target, relax_pipeline=None)
+        executable = relax.build(
+            lowered, resolved.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE
+        )
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, number: int, inputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -30,6 +30,12 @@ def is_workload(sch: Schedule, block: SBlockRV) -> bool:
     return WORKLOAD in sch.get(block).annotations
 
 
+def is_parameter(sch: Schedule, buffer: tirx.Var) -> bool:
+    """Whether ``buffer`` is handed to the function, and not computed in it."""
+    (function,) = sch.mod.functions.values()
+    return any(buffer.same_as(param) for param in function.params)
+
+
 def loop_extents(sch: Schedule, block: SBlockRV) -> list[int | None]:
     """The extents of the loops around ``block``, outermost first; None where one is symbolic."""
     return [_static(sch.get(loop).extent) for loop in sch.get_loops(block)]
@@ -92,9 +98,19 @@ def inline_epilogue(sch: Schedule, anchor: SBlockRV) -> SBlockRV:
     """
     (crop,) = sch.get_consumers(anchor)
     chain = _elementwise_chain(sch, crop)
+    _inline_side_inputs(sch, {sch.get(block).name_hint for block in chain})
     for block in chain[:-1]:
         sch.compute_inline(block)
     return chain[-1]
+
+
+def _inline_side_inputs(sch: Schedule, chain: Collection[str]) -> None:
+    """Inlines what only the blocks named in ``chain`` read: casts of a residual, say."""
+    for block in root_blocks(sch):
+        readers = _readers(sch, block)
+        inside = sch.get(block).name_hint in chain
+        if is_spatial(sch, block) and not inside and readers and readers <= set(chain):
+            sch.compute_inline(block)
 
 
 def _elementwise_chain(sch: Schedule, first: SBlockRV) -> list[SBlockRV]:

@@ -9,7 +9,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest
+from ..prefetch import PanelSweep, RowTiles, mark_prefetch
+from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
@@ -21,7 +22,8 @@ KIND = "matmul_packed"
 class MatmulWorkload:
     """A product of [rows, inner] and [inner, panels * lanes], for every index of the batch axes.
 
-    Symbolic extents are None; the last panel may be partly empty.
+    Symbolic extents are None; the last panel may be partly empty. Weights come packed; an activation is
+    packed by the kernel.
     """
 
     batch_axes: int
@@ -30,6 +32,7 @@ class MatmulWorkload:
     panels: int | None
     lanes: int
     whole_panels: bool
+    packed_before: bool
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class MatmulTemplate:
         if lanes is None:
             return None
         whole = panels is not None and columns == panels * lanes
-        return MatmulWorkload(len(batch), rows, inner, panels, lanes, whole)
+        packed = is_parameter(sch, sch.get(anchor).reads[1].source)
+        return MatmulWorkload(len(batch), rows, inner, panels, lanes, whole, packed)
 
     def space(self, workload: MatmulWorkload, machine: Machine) -> Iterator[MatmulConfig]:
         return (MatmulConfig(tile) for tile in tiles(_problem(workload), machine))
@@ -71,10 +75,26 @@ class MatmulTemplate:
         _tile(sch, anchor, last, workload, config.tile)
         *tile, lane, k = sch.get_loops(anchor)[-4 - workload.batch_axes :]
         accumulate(sch, anchor, [k], tile, lane)
+        sweep = _sweep(workload, config.tile)
+        if sweep is not None and sweep.gains_from_prefetching:
+            mark_prefetch(sch, k, sweep)
 
 
 def _problem(workload: MatmulWorkload) -> TileProblem:
     return TileProblem(workload.rows, workload.panels, (workload.inner or 0) * workload.lanes * 4)
+
+
+def _sweep(workload: MatmulWorkload, tile: RegisterTile) -> PanelSweep | None:
+    """How the tiles of rows go over a group of panels; None where they are symbolic or just packed."""
+    if workload.rows is None or workload.inner is None or not workload.packed_before:
+        return None
+    return PanelSweep(
+        panel_axis=workload.batch_axes + 1,
+        panels=tile.vectors,
+        steps=workload.inner,
+        step_bytes=workload.lanes * 4,
+        row_axes=(RowTiles(workload.batch_axes, tile.rows, -(-workload.rows // tile.rows)),),
+    )
 
 
 def _tile(

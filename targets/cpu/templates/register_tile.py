@@ -9,12 +9,12 @@ from ..machine import Machine
 
 MAX_ROWS = 28
 """No tile is taller: the slack that compute definitions leave is 31 rows, and registers end here anyway."""
-STACK_BYTES = 1024
-"""TVM keeps smaller buffers on the stack, and asks its workspace allocator for others in every iteration."""
 MAX_SYMBOLIC_VECTORS = 4
 """A wider tile would overrun a symbolic axis by more than compute definitions allow."""
-FMA_CHAINS = 8
-"""Independent accumulators that hide the latency of two fused multiply-add units of four cycles each."""
+FMA_CHAINS = 10
+"""Independent accumulators that hide the latency of two fused multiply-add units of four to five cycles."""
+COST_TOLERANCE = 0.05
+"""Tiles whose estimates differ by less ran equally fast; the smaller of them make less code."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,23 @@ class TileProblem:
 
 
 def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
-    """All tiles on the stack whose accumulators, vector operands and one spare fit in the registers."""
+    """All tiles whose accumulators, vector operands and two spares fit in the registers."""
     top = MAX_ROWS if problem.rows is None else min(MAX_ROWS, problem.rows)
     widest = MAX_SYMBOLIC_VECTORS if problem.vectors is None else machine.vector_registers // 2
     for vectors in range(1, widest + 1):
         if problem.vectors is not None and problem.vectors % vectors:
             continue
-        registers = min(machine.vector_registers - 1 - vectors, (STACK_BYTES - 1) // machine.vector_bytes)
-        room = registers // vectors
+        room = (machine.vector_registers - 2 - vectors) // vectors
         yield from (RegisterTile(rows, vectors) for rows in range(1, min(top, room) + 1))
 
 
 def best_tile(problem: TileProblem, machine: Machine) -> RegisterTile:
-    """The tile with the least estimated time per multiplication; larger ones win ties."""
+    """The smallest tile whose estimated time per multiplication is next to the least."""
+    costs = {tile: _cost(tile, problem, machine) for tile in tiles(problem, machine)}
+    enough = (1 + COST_TOLERANCE) * min(costs.values())
     return min(
-        tiles(problem, machine), key=lambda tile: (_cost(tile, problem, machine), -tile.rows * tile.vectors)
+        (tile for tile, cost in costs.items() if cost <= enough),
+        key=lambda tile: (tile.rows * tile.vectors, costs[tile]),
     )
 
 
