@@ -11,6 +11,7 @@ from tvm import relax, tirx
 from .abstract_extents import abstract_extents
 from .assign_layouts import assign_layouts
 from .fold_channel_scale import fold_channel_scale
+from .fuse_attention import fuse_attention
 from .legalize import legalize
 from .lower_transposed_conv2d import lower_transposed_conv2d
 from .order_operands import order_operands
@@ -48,6 +49,7 @@ def graph_passes(block: int) -> tuple[NamedPass, ...]:
         NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("assign-layouts", partial(assign_layouts, block=block)),
+        NamedPass("fuse-attention", partial(fuse_attention, block=block)),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block)),
         NamedPass("legalize", legalize, required=True),
         NamedPass("fold-legalized-constants", transform.FoldConstant()),

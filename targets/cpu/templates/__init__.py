@@ -1,5 +1,6 @@
 """The kernel templates of the CPU target. A new one is a file beside this and an entry in ``TEMPLATES``."""
 
+from .attention import AttentionTemplate
 from .base import Template as Template
 from .conv2d import Conv2dTemplate
 from .depthwise_conv2d import DepthwiseConv2dTemplate
@@ -9,6 +10,7 @@ from .matmul import MatmulTemplate
 from .reduction import ReductionTemplate
 
 TEMPLATES: tuple[Template, ...] = (
+    AttentionTemplate(),
     Conv2dTemplate(),
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),

@@ -33,7 +33,7 @@ def kernel_of(operator: relax.Expr, shape: list[int], target: CpuTarget) -> tirx
     for step in graph_passes(target.machine.lanes("float32")):
         module = step.run(module)
     functions = {v.name_hint: f for v, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
-    (name,) = [name for name in functions if any(word in name for word in ("conv2d", "matmul"))]
+    (name,) = [name for name in functions if any(word in name for word in ("conv2d", "matmul", "attention"))]
     return functions[name]
 
 
@@ -54,6 +54,12 @@ def depthwise_conv2d(x: relax.Expr) -> relax.Expr:
 
 def matmul(x: relax.Expr) -> relax.Expr:
     return relax.op.nn.relu(relax.op.matmul(x, relax.const(normal(np.random.default_rng(0), 29, 90))))
+
+
+def attention(x: relax.Expr) -> relax.Expr:
+    """x [batch, rows, heads, features] with itself."""
+    q, k, v = (relax.op.permute_dims(x, axes) for axes in ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)))
+    return relax.op.matmul(relax.op.nn.softmax(relax.op.matmul(q, k)), v)
 
 
 def spread(points: list[object]) -> Iterator[object]:
@@ -84,6 +90,7 @@ CASES = [
     ("conv2d", conv2d, [1, 17, 5, 13]),
     ("depthwise_conv2d", depthwise_conv2d, [1, 17, 5, 13]),
     ("matmul", matmul, [31, 29]),
+    ("attention", attention, [2, 37, 3, 40]),
 ]
 
 

@@ -1,0 +1,238 @@
+"""Attention as one kernel: the matrix of scores is never in memory as a whole.
+
+Recognised is softmax(scores) v with scores q k^T, scaled, a mask added or chosen by a condition.
+Queries, keys and values are read through the transposes, slices and scales that made them, and the result is
+written in the order in which a transpose behind would put it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import tvm
+from tvm import ir, relax, te, tirx
+
+from .compute.attention import AttentionOperands, attention
+from .constants import constant_value
+from .operand_view import View, is_one, same, scaled, view_of
+from .rewrite import CallRewriter, CallRule, rewrite_calls
+
+FEWEST_QUERIES = 8
+"""With fewer, most lanes of a block would be idle, and the products are bound by memory anyway."""
+MOST_VECTORS = 4
+SCORES_BYTES = 1 << 18
+"""A block's scores should stay in the second-level cache, twice."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One step between the products and the softmax.
+
+    Attributes:
+        tensor: added to the scores, or the condition; broadcasts to them.
+        other: the score where the condition does not hold; None where ``tensor`` is added.
+        inverted: whether ``other`` is the score where the condition does hold.
+    """
+
+    tensor: relax.Expr
+    other: float | None = None
+    inverted: bool = False
+
+    def adjust(self, tensor: te.Tensor, index: Sequence[tirx.Expr], score: tirx.Expr) -> tirx.Expr:
+        """The score at ``index`` behind this step."""
+        aligned = index[len(index) - len(tensor.shape) :]
+        place = [0 if is_one(extent) else i for extent, i in zip(tensor.shape, aligned, strict=True)]
+        value = tensor(*place)
+        if self.other is None:
+            return score + value
+        chosen = (score, tirx.const(self.other, score.ty.dtype))
+        return tirx.Select(value, *(chosen[::-1] if self.inverted else chosen))
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A match.
+
+    Attributes:
+        query, key, value: views [*batch, M, D], [*batch, D, N], [*batch, N, E].
+        masks: in the order in which they apply.
+    """
+
+    query: View
+    key: View
+    value: View
+    masks: tuple[Mask, ...]
+
+    @property
+    def rank(self) -> int:
+        """Of the result."""
+        return len(self.query.extents)
+
+    def operands(self) -> list[relax.Expr]:
+        """What the kernel reads."""
+        return [self.query.source, self.key.source, self.value.source, *(mask.tensor for mask in self.masks)]
+
+    def compute(self, *tensors: te.Tensor, axes: Sequence[int], lanes: int) -> te.Tensor:
+        """The kernel's definition."""
+        query, key, value, *masks = tensors
+
+        def adjust(index: Sequence[tirx.Expr], score: tirx.Expr) -> tirx.Expr:
+            for mask, tensor in zip(self.masks, masks, strict=True):
+                score = mask.adjust(tensor, index, score)
+            return score
+
+        *batch, queries, features = self.query.shape(query)
+        keys, columns = self.value.shape(value)[-2:]
+        operands = AttentionOperands(
+            query=partial(self.query.load, query),
+            key=lambda index: self.key.load(key, [*index[:-2], index[-1], index[-2]]),
+            value=partial(self.value.load, value),
+            value_in_rows=self.value.innermost() == self.rank - 1,
+            adjust=adjust,
+            batch=batch,
+            queries=queries,
+            keys=keys,
+            features=features,
+            columns=int(columns),
+        )
+        return attention(operands, axes, lanes, _vectors(queries, keys, lanes))
+
+
+def fuse_attention(mod: tvm.IRModule, block: int) -> tvm.IRModule:
+    """The pass; ``block`` is a vector's lanes."""
+    fusion = _Fusion(block)
+    rules: dict[str, CallRule] = {"relax.matmul": fusion.matmul, "relax.permute_dims": fusion.permute}
+    return rewrite_calls(mod, rules, absorb_single_use=True)
+
+
+class _Fusion:
+    """The rules, which remember what they have put in: a transpose behind it becomes part of it."""
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+        self.kernels: dict[str, Attention] = {}
+
+    def matmul(self, rewriter: CallRewriter, call: ir.Call) -> relax.Expr | None:
+        match = _match(rewriter, call)
+        return None if match is None else self._emit(rewriter, match, range(match.rank))
+
+    def permute(self, rewriter: CallRewriter, call: ir.Call) -> relax.Expr | None:
+        kernel = rewriter.defining_call(call.args[0], "relax.call_tir")
+        match = None if kernel is None else self.kernels.get(kernel.args[0].name_hint)
+        if match is None or call.attrs.axes is None:
+            return None
+        axes = [int(axis) % match.rank for axis in call.attrs.axes]
+        return self._emit(rewriter, match, axes) if axes[-1] == match.rank - 1 else None
+
+    def _emit(self, rewriter: CallRewriter, match: Attention, axes: Sequence[int]) -> relax.Expr:
+        compute = partial(match.compute, axes=list(axes), lanes=self.block)
+        call = rewriter.builder_.call_te(compute, *match.operands(), primfunc_name_hint="attention")
+        self.kernels[call.args[0].name_hint] = match
+        return call
+
+
+def _vectors(queries: tirx.Expr | int, keys: tirx.Expr | int, lanes: int) -> int:
+    """Vectors of queries in a block: few idle lanes, long runs of arithmetic, scores fit in the cache."""
+    if not isinstance(queries, int | tirx.IntImm):
+        return 1
+    most = MOST_VECTORS
+    if isinstance(keys, int | tirx.IntImm):
+        most = max(1, min(most, SCORES_BYTES // (int(keys) * lanes * 4)))
+
+    def cost(vectors: int) -> float:
+        width = vectors * lanes
+        return -(-int(queries) // width) * width * (1 + 0.08 / vectors)
+
+    return min(range(1, most + 1), key=cost)
+
+
+def _match(rewriter: CallRewriter, call: ir.Call) -> Attention | None:
+    """The attention whose last product ``call`` is."""
+    softmax = _softmax(rewriter, call.args[0])
+    if softmax is None:
+        return None
+    scores, masks, scale = _through_masks(rewriter, softmax.args[0], call.args[0].ty.shape)
+    product = rewriter.defining_call(scores, "relax.matmul")
+    if product is None or not _is_regular(product, call):
+        return None
+    query, key, value = (view_of(rewriter, operand) for operand in (*product.args, call.args[1]))
+    queries, columns = query.extents[-2], value.extents[-1]
+    if (queries is not None and queries < FEWEST_QUERIES) or columns is None:
+        return None
+    return Attention(replace(query, scale=query.scale * scale), key, value, tuple(reversed(masks)))
+
+
+def _softmax(rewriter: CallRewriter, weights: relax.Expr) -> ir.Call | None:
+    """The softmax over the last axis that gave ``weights``, perhaps with other axes merged meanwhile."""
+    reshaped = rewriter.defining_call(weights, "relax.reshape")
+    inner = weights if reshaped is None else reshaped.args[0]
+    softmax = rewriter.defining_call(inner, "relax.nn.softmax")
+    if softmax is None or softmax.ty.shape is None or weights.ty.shape is None:
+        return None
+    last = int(softmax.attrs.axis) % int(softmax.ty.ndim) == int(softmax.ty.ndim) - 1
+    return softmax if last and same(softmax.ty.shape[-1], weights.ty.shape[-1]) else None
+
+
+def _through_masks(
+    rewriter: CallRewriter, scores: relax.Expr, shape: Sequence[tirx.Expr]
+) -> tuple[relax.Expr, list[Mask], float]:
+    """What the scores were before masks and scale; the masks, the last one first; the scale.
+
+    A scale counts only before all masks: behind one, it would be the mask's, too.
+    """
+    masks: list[Mask] = []
+    scale = 1.0
+    while True:
+        reshaped = rewriter.defining_call(scores, "relax.reshape")
+        if reshaped is not None and not masks and _equal(reshaped.args[0].ty.shape, shape):
+            scores = reshaped.args[0]
+        step = _mask_step(rewriter, scores, shape) if scale == 1.0 else None
+        part = scaled(rewriter, scores)
+        if step is not None:
+            scores, mask = step
+            masks.append(mask)
+        elif part is not None:
+            scores, scale = part[0], scale * part[1]
+        else:
+            return scores, masks, scale
+
+
+def _mask_step(
+    rewriter: CallRewriter, scores: relax.Expr, shape: Sequence[tirx.Expr]
+) -> tuple[relax.Expr, Mask] | None:
+    added = rewriter.defining_call(scores, "relax.add")
+    if added is not None:
+        for score, mask in (added.args, added.args[::-1]):
+            if _equal(score.ty.shape, shape) and _computed(rewriter, score):
+                return score, Mask(mask)
+    chosen = rewriter.defining_call(scores, "relax.where")
+    if chosen is None:
+        return None
+    for score, other, inverted in ((*chosen.args[1:], False), (*chosen.args[:0:-1], True)):
+        value = constant_value(other)
+        if value is not None and value.size == 1 and _equal(score.ty.shape, shape):
+            return score, Mask(chosen.args[0], float(value.reshape(())), inverted)
+    return None
+
+
+def _computed(rewriter: CallRewriter, score: relax.Expr) -> bool:
+    """Whether ``score`` may come from a product, rather than be a mask of full size."""
+    ops: tuple[str, ...] = ("matmul", "multiply", "divide", "add", "where", "reshape")
+    return any(rewriter.defining_call(score, f"relax.{op}") is not None for op in ops)
+
+
+def _is_regular(product: ir.Call, call: ir.Call) -> bool:
+    """Whether both products are in float32 and have the same batch axes on both sides."""
+    operands = (*product.args, *call.args)
+    if any(operand.ty.shape is None or str(operand.ty.dtype.dtype) != "float32" for operand in operands):
+        return False
+    batches = [list(operand.ty.shape)[:-2] for operand in operands]
+    return all(_equal(batch, batches[0]) for batch in batches)
+
+
+def _equal(a: Sequence[tirx.Expr] | None, b: Sequence[tirx.Expr] | None) -> bool:
+    if a is None or b is None:
+        return False
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
