@@ -16,12 +16,15 @@ import tvm
 from tvm import relax
 
 from .. import __version__
+from ..autotune.records import TargetKey
+from ..autotune.tuned_kernels import TunedKernels
 from ..frontends.imported_model import ImportedModel
 from ..frontends.onnx import import_onnx
 from ..passes.lift_constants import LiftedModule, lift_constants
 from ..passes.pipeline import graph_passes, lower_to_virtual_machine
 from ..runtime import Executable, load
 from ..runtime.errors import RelaxcError
+from ..runtime.processor import default_threads
 from ..runtime.signature import Signature
 from ..targets import registry
 from ..targets.cpu.machine import required_features
@@ -34,7 +37,18 @@ from .options import CompileOptions
 from .pass_runner import run_passes
 
 Array = np.ndarray[Any, Any]
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+"""The precisions of the contract that are available, and the types of the values between kernels."""
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class FusedModel:
+    """A model whose ``main`` calls fused kernels that are not scheduled yet."""
+
+    imported: ImportedModel
+    target: CpuTarget
+    module: tvm.IRModule
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,8 @@ def compile(
         target: a name of ``relaxc targets``, or a TVM target as a dict.
         shapes: input name to shape; binds symbolic dimensions.
         static_inputs: input name to value; the value becomes part of the code.
-        precision: ``"fp32"``; the other precisions of the contract are not available yet.
+        precision: a key of ``PRECISIONS``: what the values between kernels are rounded to. Inputs and outputs
+            keep their types.
         calibration: batches for int8.
         tuning_records: path of the tuner's records.
         options: see ``CompileOptions``.
@@ -96,28 +111,47 @@ def lower(
     options: CompileOptions,
 ) -> LoweredModel:
     """Everything before code generation: import, passes, schedules. Arguments as in ``compile``."""
-    _refuse_unavailable(precision, calibration, tuning_records)
+    _refuse_unavailable(precision, calibration)
+    fused = fuse(model, target, shapes, static_inputs, options, precision)
+    options.report("scheduling the kernels")
+    tuned = None if tuning_records is None else read_tuned_kernels(Path(tuning_records), fused.target)
+    scheduled = schedule_kernels(fused.module, fused.target.machine, tuned)
+    for notice in tuned.notices if tuned else ():
+        options.notice(notice)
+    return LoweredModel(fused.imported, fused.target, lift_constants(scheduled.module), scheduled)
+
+
+def fuse(
+    model: Model,
+    target: str | Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]] | None,
+    static_inputs: Mapping[str, Array] | None,
+    options: CompileOptions,
+    precision: str = "fp32",
+) -> FusedModel:
+    """Everything before the schedules: import and graph passes. Arguments as in ``compile``."""
     resolved = registry.resolve(target)
     options.report("importing the model")
     imported = import_onnx(model, shapes, static_inputs)
     options.report("optimising the graph")
-    passes = graph_passes(resolved.machine.lanes("float32"))
+    passes = graph_passes(resolved.machine.lanes("float32"), PRECISIONS[precision])
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
-    options.report("scheduling the kernels")
-    scheduled = schedule_kernels(module, resolved.machine)
-    return LoweredModel(imported, resolved, lift_constants(scheduled.module), scheduled)
+    return FusedModel(imported, resolved, module)
 
 
-def _refuse_unavailable(precision: str, calibration: object, tuning_records: object) -> None:
+def read_tuned_kernels(records: Path, target: CpuTarget) -> TunedKernels:
+    """What the tuner found for ``target`` with as many threads as a run would use here by default."""
+    return TunedKernels.read(records, TargetKey(target.mcpu, default_threads()))
+
+
+def _refuse_unavailable(precision: str, calibration: object) -> None:
     if precision not in ("fp32", "bf16", "fp16", "int8"):
         raise RelaxcError(f"unknown precision {precision!r}: choose one of fp32, bf16, fp16, int8")
-    if precision != "fp32" or calibration is not None:
+    if precision not in PRECISIONS or calibration is not None:
         raise RelaxcError(
-            f"precision {precision!r} is not available yet: compile with fp32, without calibration"
+            f"precision {precision!r} is not available yet: compile with fp32 or bf16, without calibration"
         )
-    if tuning_records is not None:
-        raise RelaxcError("tuning records are not available yet: compile without them")
 
 
 def _generate_code(lowered: LoweredModel) -> relax.VMExecutable:

@@ -22,6 +22,8 @@ from .constants import constant, constant_value
 
 FEW_CHANNELS = 4
 """Inputs with at most this many channels are read as they are: packing would mostly add idle lanes."""
+NARROW = "bfloat16"
+"""Dot products of this type are taken in pairs and added up in float32."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _conv2d(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     channels = feature_map_channels(call.args[0])
     if weight is None or channels is None or (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "OIHW"):
         return None
-    if call.ty.dtype != call.args[0].ty.dtype:
+    if _dtype(call) != _sum_type(weight):
         return None
     (stride_h, stride_w), (dilation_h, dilation_w) = attrs.strides, attrs.dilation
     top, left, bottom, right = attrs.padding
@@ -183,8 +185,11 @@ def _conv2d(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
 def _dense_conv2d(
     assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
 ) -> Blocked | None:
-    few = weight.shape[1] <= FEW_CHANNELS and not assigner.is_blocked(data)
+    narrow = weight.dtype.name == NARROW
+    few = weight.shape[1] <= FEW_CHANNELS and not narrow and not assigner.is_blocked(data)
     blocked = None if few else assigner.as_blocked(data)
+    if narrow and blocked is None:
+        return None
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
     packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
     return _convolve(assigner, conv2d.conv2d_nchwc, source, packed, geometry, weight.shape[0])
@@ -199,13 +204,22 @@ def _grouped_conv2d(
     source = assigner.as_blocked(data) if depthwise or whole_blocks else None
     if source is None:
         return None
-    pack, compute = (
-        (layout.pack_depthwise_weight, conv2d.depthwise_conv2d_nchwc)
-        if depthwise
-        else (layout.pack_conv2d_weight, conv2d.conv2d_nchwc)
-    )
-    packed = constant(pack(weight, assigner.block))
+    if depthwise:
+        # Multiplied in float32: there is nothing to add up in a dot product.
+        packed = constant(layout.pack_depthwise_weight(weight.astype(_sum_type(weight)), assigner.block))
+        compute = conv2d.depthwise_conv2d_nchwc
+    else:
+        packed, compute = constant(layout.pack_conv2d_weight(weight, assigner.block)), conv2d.conv2d_nchwc
     return _convolve(assigner, compute, source.expr, packed, geometry, out_channels)
+
+
+def _sum_type(operand: np.ndarray) -> str:
+    """The type in which products of ``operand`` are added up."""
+    return "float32" if operand.dtype.name == NARROW else operand.dtype.name
+
+
+def _dtype(expr: relax.Expr) -> str:
+    return str(expr.ty.dtype.dtype)
 
 
 def _convolve(
@@ -320,9 +334,9 @@ def _split(assigner: LayoutAssigner, binding: relax.VarBinding) -> list[Blocked]
 
 _SPLIT = ir.Op.get("relax.split")
 _UNARY = (
-    *("abs", "ceil", "clip", "cos", "erf", "exp", "floor", "negative", "round", "sigmoid", "sign", "sin"),
-    *("sqrt", "square", "tanh", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu", "nn.selu", "nn.silu"),
-    "nn.softplus",
+    *("abs", "astype", "ceil", "clip", "cos", "erf", "exp", "floor", "negative", "round", "sigmoid", "sign"),
+    *("sin", "sqrt", "square", "tanh", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu", "nn.selu"),
+    *("nn.silu", "nn.softplus"),
 )
 _BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
 _WINDOW = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")

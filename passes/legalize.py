@@ -9,8 +9,13 @@ import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute import rows
+from .compute.max_pool import PoolWindow, max_pool2d
 
 LegalizeRule = Callable[[relax.BlockBuilder, ir.Call], relax.Expr]
+Definition = Callable[..., te.Tensor]
+NARROW = "bfloat16"
+ROW_TYPES = ("float32", NARROW)
+"""What the definitions of rows are written for."""
 
 
 def legalize(mod: tvm.IRModule) -> tvm.IRModule:
@@ -51,11 +56,22 @@ def _repeat(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     return builder.call_te(repeat, call.args[0])
 
 
+def _max_pool2d(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+    """TVM stores a start value in the type of the result, which fails for bfloat16."""
+    attrs = call.attrs
+    if _dtype(call.args[0]) != NARROW:
+        return _by_tvm(builder, call, "relax.nn.max_pool2d")
+    size, strides, dilation = ((int(a), int(b)) for a, b in (attrs.pool_size, attrs.strides, attrs.dilation))
+    window = PoolWindow(size, strides, dilation, (int(attrs.padding[0]), int(attrs.padding[1])))
+    pool = partial(max_pool2d, window=window, shape=list(call.ty.shape))
+    return builder.call_te(pool, call.args[0], primfunc_name_hint="max_pool2d")
+
+
 def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeRule:
     def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
         if not _is_last(call.args[0], int(call.attrs.axis)):
             return _by_tvm(builder, call, op)
-        return builder.call_te(definition, call.args[0])
+        return builder.call_te(_in_float32(definition), call.args[0], primfunc_name_hint=definition.__name__)
 
     return rule
 
@@ -63,10 +79,25 @@ def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeR
 def _layer_norm(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     attrs = call.attrs
     last = len(attrs.axes) == 1 and _is_last(call.args[0], int(attrs.axes[0]))
-    if not last or not attrs.center or not attrs.scale or _dtype(call.args[0]) != "float32":
+    if not last or not attrs.center or not attrs.scale or _dtype(call.args[0]) not in ROW_TYPES:
         return _by_tvm(builder, call, "relax.nn.layer_norm")
     definition = partial(rows.layer_norm_rows, epsilon=float(attrs.epsilon))
-    return builder.call_te(definition, *call.args, primfunc_name_hint="layer_norm")
+    return builder.call_te(_in_float32(definition), *call.args, primfunc_name_hint="layer_norm")
+
+
+def _in_float32(definition: Definition) -> Definition:
+    """``definition`` for bfloat16, too: it computes in float32 and rounds its result."""
+
+    def convert(*operands: te.Tensor) -> te.Tensor:
+        if operands[0].dtype != NARROW:
+            return definition(*operands)
+        return _cast(definition(*(_cast(operand, "float32") for operand in operands)), NARROW)
+
+    return convert
+
+
+def _cast(x: te.Tensor, dtype: str) -> te.Tensor:
+    return te.compute(x.shape, lambda *i: tirx.Cast(dtype, x(*i)), name="cast")
 
 
 def _reduction(op: str, reducer: rows.Reducer, mean: bool = False) -> LegalizeRule:
@@ -101,6 +132,7 @@ def _by_tvm(builder: relax.BlockBuilder, call: ir.Call, op: str) -> relax.Expr:
 _RULES: dict[str, LegalizeRule] = {
     "relax.clip": _clip,
     "relax.repeat": _repeat,
+    "relax.nn.max_pool2d": _max_pool2d,
     "relax.nn.softmax": _softmax(rows.softmax_rows, "relax.nn.softmax"),
     "relax.nn.log_softmax": _softmax(rows.log_softmax_rows, "relax.nn.log_softmax"),
     "relax.nn.layer_norm": _layer_norm,

@@ -10,6 +10,7 @@ from tvm import relax, tirx
 
 from .abstract_extents import abstract_extents
 from .assign_layouts import assign_layouts
+from .convert_precision import convert_precision
 from .fold_channel_scale import fold_channel_scale
 from .fuse_attention import fuse_attention
 from .legalize import legalize
@@ -35,19 +36,22 @@ class NamedPass:
     required: bool = False
 
 
-def graph_passes(block: int) -> tuple[NamedPass, ...]:
+def graph_passes(block: int, dtype: str = "float32") -> tuple[NamedPass, ...]:
     """From an imported module to one whose ``main`` calls fused kernels.
 
     Args:
         block: channels or columns in a block of the packed layouts, a vector's lanes.
+        dtype: the type of the values between kernels that are float32 in the module.
     """
     transform = relax.transform
+    narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
     return (
         NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
         NamedPass("fold-constants", transform.FoldConstant()),
         NamedPass("order-operands", order_operands),
         NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
         NamedPass("fold-channel-scale", fold_channel_scale),
+        *([narrowing] if dtype != "float32" else []),
         NamedPass("assign-layouts", partial(assign_layouts, block=block)),
         NamedPass("fuse-attention", partial(fuse_attention, block=block)),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block)),

@@ -15,11 +15,14 @@ from tvm import ir, relax, tirx
 
 from .compute import layout
 from .compute.matmul import matmul_batched, matmul_packed
+from .compute.matmul_pairs import matmul_batched_pairs, matmul_packed_pairs
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
 
 ROWS_THAT_FILL_TILES = 6
-FLOATS = ("float32",)
+NARROW = "bfloat16"
+PRODUCTS = (("float32", "float32"), (NARROW, "float32"))
+"""The types of the operands and of the result that there are kernels for."""
 
 
 def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
@@ -30,17 +33,18 @@ def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
 def _matmul(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | None:
     data, weight = call.args[0], constant_value(call.args[1])
     shape = data.ty.shape
-    if shape is None or len(shape) < 2 or not {_dtype(call), _dtype(data)} <= set(FLOATS):
+    if shape is None or len(shape) < 2 or (_dtype(data), _dtype(call)) not in PRODUCTS:
         return None
     if weight is None or weight.ndim != 2:
         return _batched(rewriter, call, block)
     packed = constant(layout.pack_matmul_weight(weight, block))
+    product_of = matmul_packed_pairs if _dtype(data) == NARROW else matmul_packed
     columns = weight.shape[1]
     rows = _rows_worth_merging(shape)
     if rows is None:
-        return rewriter.builder_.call_te(matmul_packed, data, packed, columns)
+        return rewriter.builder_.call_te(product_of, data, packed, columns)
     flat = rewriter.builder_.emit(relax.op.reshape(data, (rows, weight.shape[0])))
-    product = rewriter.builder_.emit(rewriter.builder_.call_te(matmul_packed, flat, packed, columns))
+    product = rewriter.builder_.emit(rewriter.builder_.call_te(product_of, flat, packed, columns))
     return relax.op.reshape(product, (*list(shape)[:-1], columns))
 
 
@@ -48,7 +52,8 @@ def _batched(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | 
     (a, a_axes), (b, b_axes) = (_through_transpose(rewriter, operand) for operand in call.args)
     if len(b_axes) < 2 or b.ty.shape is None or a_axes[-1] != len(a_axes) - 1:
         return None
-    product = partial(matmul_batched, a_axes=a_axes, b_axes=b_axes, lanes=block)
+    definition = matmul_batched_pairs if _dtype(a) == NARROW else matmul_batched
+    product = partial(definition, a_axes=a_axes, b_axes=b_axes, lanes=block)
     return rewriter.builder_.call_te(product, a, b, primfunc_name_hint="matmul")
 
 

@@ -8,6 +8,7 @@ from tvm import te, tirx
 from tvm.sym import Analyzer
 
 from . import TILE_SLACK, WORKLOAD
+from .pairs import as_number, bits, load_pair, pair_product
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
 
     Args:
         x: [N, C/b, H, W, b], or [N, C, H, W] for a first layer with few channels.
-        w: [O/v, R, S, I, v] with I = C / groups; O / groups must be a multiple of v where groups > 1.
+        w: [O/v, R, S, I, v] with I = C / groups; O / groups must be a multiple of v where groups > 1. Or, for
+            a blocked x in bfloat16, [O/v, R, S, I/2, v] of pairs (``pairs.py``).
         geometry: strides, padding, dilation, groups.
 
     Returns:
@@ -62,7 +64,7 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
         channel = c if geometry.groups == 1 else tirx.floordiv(o, blocks_per_group) * I + c
         ih = oh * stride_h + r * dilation_h
         iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
-        return te.sum(_load(padded, n, channel, ih, iw) * w[o, r, s, c, lane], axis=[r, s, c])
+        return te.sum(_product(padded, (n, channel, ih, iw), w(o, r, s, c, lane)), axis=[r, s, c])
 
     acc = te.compute(
         (N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"}
@@ -81,7 +83,8 @@ def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry)
     def multiply(n: tirx.Var, co: tirx.Var, oh: tirx.Var, ow: tirx.Var, lane: tirx.Var) -> tirx.Expr:
         ih = oh * stride_h + r * dilation_h
         iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
-        return te.sum(padded[n, co, ih, iw, lane] * w[co, r, s, lane], axis=[r, s])
+        value = tirx.Cast(w.dtype, as_number(padded(n, co, ih, iw, lane)))
+        return te.sum(value * w[co, r, s, lane], axis=[r, s])
 
     acc = te.compute(
         (N, Co, OH, OW + TILE_SLACK, v),
@@ -90,6 +93,15 @@ def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry)
         attrs={WORKLOAD: "depthwise_conv2d_nchwc"},
     )
     return te.compute((N, Co, OH, OW, v), lambda *i: acc(*i), name="crop")
+
+
+def _product(x: te.Tensor, place: tuple[tirx.Expr, ...], weight: tirx.Expr) -> tirx.Expr:
+    """What is at ``place`` times ``weight``; where that is a pair, the channel counts pairs, too."""
+    n, c, h, w = place
+    if str(weight.ty.dtype) != "int32":
+        return _load(x, n, c, h, w) * weight
+    pairs = x.shape[4] // 2
+    return pair_product(load_pair(x, [n, tirx.floordiv(c, pairs), h, w, tirx.floormod(c, pairs) * 2]), weight)
 
 
 def _load(x: te.Tensor, n: tirx.Expr, c: tirx.Expr, h: tirx.Expr, w: tirx.Expr) -> tirx.Expr:
@@ -104,11 +116,14 @@ def _pad(x: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
     if not any(geometry.padding):
         return x
     H, W = x.shape[2], x.shape[3]
+    narrow = str(x.dtype) == "bfloat16"
 
     def inside_or_zero(*index: tirx.Var) -> tirx.Expr:
         h, w = index[2] - top, index[3] - left
         inside = tirx.all(h >= 0, h < H, w >= 0, w < W)
-        return tirx.if_then_else(inside, x(*index[:2], h, w, *index[4:]), tirx.const(0, x.dtype))
+        value = x(*index[:2], h, w, *index[4:])
+        value = bits(value) if narrow else value
+        return tirx.if_then_else(inside, value, tirx.const(0, value.ty.dtype))
 
     shape = (*x.shape[:2], H + top + bottom, W + left + right, *x.shape[4:])
     return te.compute(shape, inside_or_zero, name="pad")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tvm import te, tirx
 
+from .pairs import interleave_pairs, is_bfloat16
+
 Array = np.ndarray
 
 
@@ -48,10 +50,14 @@ def pack_channel_vector(array: Array, block: int, fill: float = 0.0) -> Array:
 
 
 def pack_conv2d_weight(weight: Array, block: int) -> Array:
-    """[O, I, R, S] to [O/block, R, S, I, block], the order in which a convolution reads it."""
+    """[O, I, R, S] to [O/block, R, S, I, block], the order in which a convolution reads it.
+
+    bfloat16 becomes pairs of input channels, [O/block, R, S, I/2, block] (``pairs.py``).
+    """
     padded = pad_channels(weight, 0, block)
     O, I, R, S = padded.shape  # noqa: E741 - the layout's own letters
-    return np.ascontiguousarray(padded.reshape(O // block, block, I, R, S).transpose(0, 3, 4, 2, 1))
+    packed = np.ascontiguousarray(padded.reshape(O // block, block, I, R, S).transpose(0, 3, 4, 2, 1))
+    return interleave_pairs(packed, 3) if is_bfloat16(weight) else packed
 
 
 def pack_depthwise_weight(weight: Array, block: int) -> Array:
@@ -62,7 +68,11 @@ def pack_depthwise_weight(weight: Array, block: int) -> Array:
 
 
 def pack_matmul_weight(weight: Array, block: int) -> Array:
-    """[K, N] to [N/block, K, block]: panels of ``block`` columns."""
+    """[K, N] to [N/block, K, block]: panels of ``block`` columns.
+
+    bfloat16 becomes pairs of rows, [N/block, ceil(K/2), block] (``pairs.py``).
+    """
     padded = pad_channels(weight, 1, block)
     K, N = padded.shape
-    return np.ascontiguousarray(padded.reshape(K, N // block, block).transpose(1, 0, 2))
+    packed = np.ascontiguousarray(padded.reshape(K, N // block, block).transpose(1, 0, 2))
+    return interleave_pairs(packed, 1) if is_bfloat16(weight) else packed

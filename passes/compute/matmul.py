@@ -46,14 +46,14 @@ def matmul_batched(
     Returns:
         [..., M, N].
     """
-    (*a_batch, M, K), (*b_batch, _, N) = _permuted(a.shape, a_axes), _permuted(b.shape, b_axes)
-    batch = _broadcast(a_batch, b_batch)
+    (*a_batch, M, K), (*b_batch, _, N) = permuted(a.shape, a_axes), permuted(b.shape, b_axes)
+    batch = broadcast(a_batch, b_batch)
     panels = tirx.floordiv(N + lanes - 1, lanes)
 
     def panel(*index: tirx.Var) -> tirx.Expr:
         *outer, p, k, lane = index
         column = p * lanes + lane
-        value = b(*_original([*outer, k, column], b_axes))
+        value = b(*original([*outer, k, column], b_axes))
         return tirx.if_then_else(column < N, value, tirx.const(0, b.dtype))
 
     packed = te.compute((*b_batch, panels, K, lanes), panel, name="pack_panels")
@@ -62,9 +62,9 @@ def matmul_batched(
 
     def multiply(*index: tirx.Var) -> tirx.Expr:
         *outer, m, p, lane = index
-        row = [*_aligned(outer, a_batch), tirx.min(m, M - 1), k]
-        place = [*_aligned(outer, b_batch), p if static else tirx.min(p, panels - 1), k, lane]
-        return te.sum(a(*_original(row, a_axes)) * packed(*place), axis=k)
+        row = [*aligned(outer, a_batch), tirx.min(m, M - 1), k]
+        place = [*aligned(outer, b_batch), p if static else tirx.min(p, panels - 1), k, lane]
+        return te.sum(a(*original(row, a_axes)) * packed(*place), axis=k)
 
     overrun = 0 if static else PANEL_SLACK
     shape = (*batch, M + TILE_SLACK, panels + overrun, lanes)
@@ -77,22 +77,22 @@ def matmul_batched(
     return te.compute((*batch, M, N), crop, name="crop")
 
 
-def _permuted(items: Sequence[tirx.Expr], axes: Sequence[int]) -> list[tirx.Expr]:
+def permuted(items: Sequence[tirx.Expr], axes: Sequence[int]) -> list[tirx.Expr]:
     return [items[axis] for axis in axes]
 
 
-def _original(index: Sequence[tirx.Expr], axes: Sequence[int]) -> list[tirx.Expr]:
+def original(index: Sequence[tirx.Expr], axes: Sequence[int]) -> list[tirx.Expr]:
     """The index before ``axes`` permuted it."""
     return [index[axes.index(axis)] for axis in range(len(axes))]
 
 
-def _broadcast(a: Sequence[tirx.Expr], b: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+def broadcast(a: Sequence[tirx.Expr], b: Sequence[tirx.Expr]) -> list[tirx.Expr]:
     longest = max(len(a), len(b))
     pairs = zip([1] * (longest - len(a)) + list(a), [1] * (longest - len(b)) + list(b), strict=True)
     return [y if _is_one(x) else x for x, y in pairs]
 
 
-def _aligned(index: Sequence[tirx.Expr], extents: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+def aligned(index: Sequence[tirx.Expr], extents: Sequence[tirx.Expr]) -> list[tirx.Expr]:
     """Where the result's ``index`` finds an operand whose leading axes have these extents."""
     tail = index[len(index) - len(extents) :]
     return [0 if _is_one(extent) else place for place, extent in zip(tail, extents, strict=True)]

@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule, ScheduleError
 
 from ...runtime.signature import KernelSpec
 from . import vector_math  # noqa: F401 - registers the lowering of exp, tanh, ...
+from .dot_products import lower_dot_products
 from .kernel_costs import bytes_moved, flops
 from .kernel_identity import KernelIdentity, identify
 from .machine import Machine
@@ -129,7 +130,7 @@ def _by_default(template: Template, function: tirx.PrimFunc, machine: Machine) -
         template.apply(sch, workload, template.default(workload, machine))
     except ScheduleError:
         return None
-    return insert_prefetches(sch.mod["main"])
+    return insert_prefetches(lower_dot_products(sch.mod["main"], machine))
 
 
 def _by_choice(
@@ -153,7 +154,7 @@ def _by_choice(
     except (ValueError, ScheduleError) as error:
         choices.refuse(kernel, str(error).strip().splitlines()[-1])
         return None
-    return insert_prefetches(sch.mod["main"])
+    return insert_prefetches(lower_dot_products(sch.mod["main"], machine))
 
 
 def schedule_of(function: tirx.PrimFunc) -> Schedule:

@@ -154,7 +154,7 @@ def test_every_kernel_is_in_the_signature() -> None:
     assert all(kernel["flops"] is not None and kernel["bytes_moved"] for kernel in kernels)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_a_precision_that_is_missing_is_refused(precision: str) -> None:
     with pytest.raises(RelaxcError, match=precision):
         relaxc.compile(MODEL, precision=precision)

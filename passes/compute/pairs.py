@@ -1,0 +1,92 @@
+"""Dot products of neighbouring bfloat16 elements, two at a time, summed in float32.
+
+A pair is a 32-bit integer with the first element in its low half: what vdpbf16ps of AVX512-BF16 and tdpbf16ps
+of AMX read (Intel Architecture Instruction Set Extensions Programming Reference). Definitions write pairs and
+their products as the two operators below; a target puts its instructions in their place once it has
+scheduled the kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import ir, te, tirx
+from tvm.ir import _ffi_api
+
+PAIR = "relaxc.bf16_pair"
+"""(first, second), the bits of bfloat16 numbers that are adjacent in memory: int32."""
+PRODUCT = "relaxc.bf16_pair_product"
+"""(a, b), both pairs: the float32 a.first * b.first + a.second * b.second."""
+
+_PURE = 1
+
+
+def register_operator(name: str, description: str) -> ir.Op:
+    """A pure operator on scalars that may become one on vectors."""
+    _ffi_api.RegisterOp(name, description)
+    short = name.rpartition(".")[2]
+    for key, value in (("TVectorizable", True), ("TCallEffectKind", _PURE), ("TScriptPrinterName", short)):
+        ir.register_op_attr(name, key, value)
+    return ir.Op.get(name)
+
+
+_PAIR_OP = register_operator(PAIR, "Two neighbouring bfloat16 numbers as one int32.")
+_PRODUCT_OP = register_operator(PRODUCT, "The dot product of two pairs, in float32.")
+
+
+def bits(value: tirx.Expr) -> tirx.Expr:
+    """The 16 bits of a bfloat16 value.
+
+    Where a kernel keeps such values in a buffer of its own, it must keep bits: TVM widens them otherwise.
+    """
+    return tirx.reinterpret("uint16", value)
+
+
+def as_number(value: tirx.Expr) -> tirx.Expr:
+    """A value, or what it is if it is given as ``bits``; that in float32."""
+    if str(value.ty.dtype) != "uint16":
+        return value
+    wide = tirx.shift_left(tirx.Cast("uint32", value), tirx.const(16, "uint32"))
+    return tirx.reinterpret("float32", wide)
+
+
+def load_pair(x: te.Tensor, index: list[tirx.Expr]) -> tirx.Expr:
+    """The pair of x, bfloat16 or the bits of such, at ``index`` and where its last index moves on by one."""
+    *outer, last = index
+    both = x(*index), x(*outer, last + 1)
+    first, second = map(bits, both) if str(x.dtype) == "bfloat16" else both
+    return tirx.call_intrin("int32", _PAIR_OP, first, second)
+
+
+def pair_product(a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+    """The dot product of two pairs."""
+    return tirx.call_intrin("float32", _PRODUCT_OP, a, b)
+
+
+def join_pair(first: tirx.Expr, second: tirx.Expr) -> tirx.Expr:
+    """The pair of two values from anywhere, given as their bits."""
+    low, high = (tirx.Cast("uint32", value) for value in (first, second))
+    joined = tirx.bitwise_or(low, tirx.shift_left(high, tirx.const(16, "uint32")))
+    return tirx.reinterpret("int32", joined)
+
+
+def is_bfloat16(array: np.ndarray) -> bool:
+    """Whether ``array`` holds what pairs are made of."""
+    return array.dtype.name == "bfloat16"
+
+
+def interleave_pairs(array: np.ndarray, axis: int) -> np.ndarray:
+    """``array`` (bfloat16) with the elements of ``axis`` joined two by two: int32, half as long.
+
+    Where the extent is odd, the last pair is (0, last): ``pair_start`` says where its partner starts.
+    """
+    extent = array.shape[axis]
+    if extent % 2:
+        array = np.insert(array, extent - 1, np.zeros((), array.dtype), axis)
+    moved = np.moveaxis(array, axis, -1)
+    joined = np.ascontiguousarray(moved).view(np.int32)
+    return np.ascontiguousarray(np.moveaxis(joined, -1, axis))
+
+
+def pair_start(pair: tirx.Expr, extent: int) -> tirx.Expr:
+    """Where ``pair`` of an axis starts; the last of an odd one overlaps the pair before it."""
+    return 2 * pair if extent % 2 == 0 else tirx.min(2 * pair, extent - 2)

@@ -1,0 +1,128 @@
+"""Puts the processor's instructions, or plain arithmetic, in the place of dot products of bfloat16 pairs.
+
+AVX512-BF16 multiplies and adds 32 bfloat16 numbers in one instruction, vdpbf16ps, which LLVM offers on types
+that TVM's code generator does not know. So the instruction is wrapped in a function of LLVM's own language,
+which LLVM inlines.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import tvm_ffi
+from tvm import ir, tirx
+from tvm.ir.expr import TensorLoad
+from tvm.s_tir import SBlock
+from tvm.tirx.op import register_intrin_lowering
+from tvm.tirx.stmt import StringImm
+
+from ...passes.compute.pairs import PAIR, PRODUCT, join_pair, register_operator
+from .machine import Machine
+
+INSTRUCTION = "avx512bf16"
+
+DOT = "relaxc.bf16_dot"
+"""(sum, a, b): the float32 sum + a.first * b.first + a.second * b.second of pairs a, b in one instruction."""
+
+_WRAPPER = "relaxc_bf16_dot_16"
+_PAIRS = "<32 x bfloat>"
+_LLVM = f"""
+declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, {_PAIRS}, {_PAIRS})
+
+define <16 x float> @{_WRAPPER}(<16 x float> %sum, <16 x i32> %a, <16 x i32> %b) #0 {{
+  %x = bitcast <16 x i32> %a to {_PAIRS}
+  %y = bitcast <16 x i32> %b to {_PAIRS}
+  %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float> %sum, {_PAIRS} %x, {_PAIRS} %y)
+  ret <16 x float> %r
+}}
+
+attributes #0 = {{ alwaysinline nounwind willreturn memory(none) }}
+"""
+
+_DOT_OP = register_operator(DOT, "A float32 sum plus the dot product of two pairs.")
+
+
+def _call_wrapper(call: ir.Call) -> tirx.Expr:
+    return tirx.call_pure_extern("float32x16", _WRAPPER, *call.args)
+
+
+register_intrin_lowering(DOT, "llvm", f=_call_wrapper, level=15)
+
+
+def lower_dot_products(function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
+    """``function``, scheduled, with what the processor offers for dot products of pairs."""
+    if not _has_products(function):
+        return function
+    native = INSTRUCTION in machine.features
+    accumulate = functools.partial(_accumulate, native=native)
+    lowered = tvm_ffi.structural_map(function, (tirx.Add, accumulate))
+    return _with_llvm_code(lowered) if native else lowered
+
+
+def _has_products(function: tirx.PrimFunc) -> bool:
+    found = []
+
+    def visit(call: ir.Call) -> None:
+        if _is_call(call, PRODUCT):
+            found.append(call)
+
+    tvm_ffi.structural_walk(function.body, (ir.Call, visit))
+    return bool(found)
+
+
+def _is_call(expr: tirx.Expr, op: str) -> bool:
+    return isinstance(expr, ir.Call) and isinstance(expr.op, ir.Op) and expr.op.name == op
+
+
+def _accumulate(add: tirx.Add, native: bool) -> tirx.Expr:
+    if not _is_call(add.b, PRODUCT):
+        return add
+    if native:
+        return tirx.call_intrin("float32", _DOT_OP, add.a, *add.b.args)
+    (first_a, second_a), (first_b, second_b) = map(_unpacked, add.b.args)
+    return add.a + first_a * first_b + second_a * second_b
+
+
+def _unpacked(pair: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
+    """Both numbers of a pair in float32: bfloat16 is its upper half."""
+    second = tirx.bitwise_and(pair, tirx.const(-65536, "int32"))
+    return tuple(
+        tirx.reinterpret("float32", half) for half in (tirx.shift_left(pair, tirx.const(16, "int32")), second)
+    )
+
+
+def _load_pair(call: ir.Call) -> tirx.Expr:
+    """One load of both elements; done last, since TVM vectorises no expression that is a vector already.
+
+    LLVM would make one load of two, too, but then forgets which buffer it is from, and takes each store to an
+    accumulator for one that the load might see.
+    """
+    first, second = map(_loaded, call.args)
+    if first is None or second is None:
+        return join_pair(*call.args)
+    (place,) = first.indices
+    both = tirx.BufferLoad(first.source, [tirx.Ramp(place, tirx.const(1, place.ty.dtype), 2)])
+    return tirx.reinterpret("int32", both)
+
+
+def _loaded(value: tirx.Expr) -> TensorLoad | None:
+    """The load that gives the bits ``value``, if it is one."""
+    while _is_call(value, "tirx.reinterpret"):
+        value = value.args[0]
+    return value if isinstance(value, TensorLoad) else None
+
+
+register_intrin_lowering(PAIR, "llvm", f=_load_pair, level=15)
+
+
+def _with_llvm_code(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``function`` with the wrapper's definition beside it."""
+
+    def import_code(block: SBlock) -> SBlock:
+        if block.name_hint != "root":
+            return block
+        body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", StringImm(_LLVM), block.body)
+        parts = (block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init)
+        return SBlock(*parts, block.alloc_buffers, block.match_buffers, block.annotations)
+
+    return tvm_ffi.structural_map(function, (SBlock, import_code))
