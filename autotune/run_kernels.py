@@ -135,7 +135,7 @@ def _relative_error(result: Array, expected: Array) -> float:
     if not np.all(same | (finite & np.isfinite(a))):
         return math.inf
     scale = float(np.max(np.abs(b), where=finite, initial=0.0)) or 1.0
-    return float(np.max(np.abs(np.where(same, 0.0, a - b)))) / scale
+    return float(np.max(np.abs(np.subtract(a, b, where=~same, out=np.zeros_like(a))))) / scale
 
 
 def time_in_turns(calls: Sequence[Callable[[], None]], options: RunOptions) -> list[tuple[float, ...]]:

@@ -124,15 +124,28 @@ class Session:
         """Measures until the budget is spent or nothing is left to try, and writes down what it finds."""
         self.started = time.monotonic()
         self._measure_defaults()
-        while not self.spent and (state := self._next()) is not None:
-            trials = [
-                _Group(state, [state.task.space.knobs(proposal.point)], proposal.predicted)
-                for proposal in self._propose(state)
-            ]
-            self._measure(Purpose.TRIAL, trials)
+        while self._settle_contests() or self._try_next():
+            self.show(self)
+
+    def _settle_contests(self) -> bool:
+        """Holds a contest if a trial gave reason to; also for trials after which a session was killed."""
+        for state in self.states:
             if (challenger := state.challenger()) is not None:
                 self._contest(state, state.task.space.knobs(challenger))
-            self.show(self)
+                return True
+        return False
+
+    def _try_next(self) -> bool:
+        """Measures a batch of trials; False if there is no budget, or nothing to try."""
+        state = None if self.spent else self._next()
+        if state is None:
+            return False
+        trials = [
+            _Group(state, [state.task.space.knobs(proposal.point)], proposal.predicted)
+            for proposal in self._propose(state)
+        ]
+        self._measure(Purpose.TRIAL, trials)
+        return True
 
     @property
     def trials(self) -> int:

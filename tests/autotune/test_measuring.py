@@ -1,0 +1,94 @@
+"""Building and timing real kernels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tvm import ir, te, tirx
+
+from relaxc.autotune.build_kernel import build_kernel
+from relaxc.autotune.local_measurer import LocalMeasurer
+from relaxc.autotune.measurement import ArgumentSpec, Candidate, RunOptions, Status
+from relaxc.autotune.run_kernels import (
+    Argument,
+    compare_results,
+    interval_width,
+    run_kernels,
+    time_in_turns,
+)
+from relaxc.targets.registry import CpuTarget
+
+OPTIONS = RunOptions(threads=1, repetitions=(6, 8), max_seconds=0.1)
+
+
+def kernel(compute: Callable[[tirx.Expr], tirx.Expr]) -> str:
+    """A function of 1,000 elements as JSON."""
+    x = te.placeholder((1000,), name="x")
+    y = te.compute((1000,), lambda i: compute(x[i]), name="y")
+    text: str = ir.save_json(te.create_prim_func([x, y]))
+    return text
+
+
+def test_a_group_is_timed_and_compared(native: CpuTarget) -> None:
+    double = Candidate(kernel(lambda x: x * 2.0), None, native, copies=(3, 1))
+    built = build_kernel(double)
+    assert built.arguments == (ArgumentSpec((1000,), "float32", 3), ArgumentSpec((1000,), "float32"))
+    wrong = build_kernel(replace(double, kernel=kernel(lambda x: x * 2.01)))
+    first, second, third = run_kernels([built, wrong, built], OPTIONS)
+    assert first.ok
+    assert third.ok
+    assert 6 <= len(first.seconds) == len(third.seconds) <= 8
+    assert second.status is Status.WRONG_RESULT
+    assert second.seconds == ()
+
+
+def test_what_a_measurer_cannot_build_it_reports(native: CpuTarget) -> None:
+    good = Candidate(kernel(lambda x: x + 1.0), None, native)
+    foreign = replace(good, knobs={"rows": 3})
+    measurer = LocalMeasurer(OPTIONS)
+    (ran, refused), (lost,) = measurer.measure([[good, foreign], [replace(good, kernel="{}")]])
+    measurer.close()
+    assert ran.ok
+    assert ran.build_seconds > 0
+    assert refused.status is Status.BUILD_ERROR
+    assert "rows" in refused.message
+    assert lost.status is Status.BUILD_ERROR
+
+
+def test_results_are_compared_at_the_scale_of_the_largest() -> None:
+    expected = [np.array([1000.0, 0.001, np.nan, np.inf])]
+    near = [np.array([1000.0, 0.002, np.nan, np.inf])]
+    assert compare_results(near, expected, 1e-4).ok
+    assert not compare_results([near[0] * 1.001], expected, 1e-4).ok
+    assert not compare_results([np.array([1000.0, 0.001, 0.0, np.inf])], expected, 1e-4).ok
+    assert not compare_results([np.array([1000.0, np.nan, np.nan, np.inf])], expected, 1e-4).ok
+    assert compare_results([np.zeros(0)], [np.zeros(0)], 1e-4).ok
+
+
+def test_copies_of_an_argument_hold_the_same_values() -> None:
+    argument = Argument.random(ArgumentSpec((3, 5), "float32", copies=3), np.random.default_rng(0))
+    assert len(argument.tensors) == 3
+    for tensor in argument.tensors:
+        np.testing.assert_array_equal(np.from_dlpack(tensor), argument.array)
+    integers = Argument.random(ArgumentSpec((4,), "int64"), np.random.default_rng(0))
+    np.testing.assert_array_equal(integers.array, 1)
+
+
+def test_timing_ends_when_the_median_is_certain() -> None:
+    steady = time_in_turns([lambda: time.sleep(0.001)], replace(OPTIONS, repetitions=(3, 50), max_seconds=30))
+    assert 6 <= len(steady[0]) < 50
+    assert interval_width([1.0] * 5) == float("inf")
+    assert interval_width([1.0] * 6) == 0.0
+    assert interval_width([1.0, 2.0] * 10) == pytest.approx(0.5)
+
+
+def test_caches_can_be_flushed() -> None:
+    calls = []
+    options = replace(OPTIONS, flush_cache=True, repetitions=(3, 3), warmup=2)
+    (times,) = time_in_turns([lambda: calls.append(1)], options)
+    assert len(times) == 3
+    assert len(calls) == 5

@@ -1,0 +1,139 @@
+"""A small model, tuned for real."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import relaxc
+from relaxc.autotune.records import Purpose, Record, read_records
+from relaxc.autotune.tasks import extract_tasks
+from relaxc.compiler.cli import main
+from relaxc.compiler.driver import fuse
+from relaxc.compiler.options import CompileOptions
+from relaxc.targets.registry import resolve
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three convolutions, two of which are the same, and a dense layer."""
+    generator = np.random.default_rng(0)
+    nodes, weights, value = [], [], "x"
+    for i, (outputs, inputs) in enumerate([(32, 3), (32, 32), (32, 32)]):
+        array = generator.standard_normal((outputs, inputs, 3, 3)).astype(np.float32) * 0.1
+        weights.append(numpy_helper.from_array(array, f"w{i}"))
+        nodes.append(helper.make_node("Conv", [value, f"w{i}"], [f"c{i}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
+        value = f"r{i}"
+    nodes.append(helper.make_node("GlobalAveragePool", [value], ["pooled"]))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"]))
+    dense = generator.standard_normal((32, 16)).astype(np.float32)
+    weights.append(numpy_helper.from_array(dense, "dense"))
+    nodes.append(helper.make_node("MatMul", ["flat", "dense"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16])],
+        weights,
+    )
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_equal_kernels_are_one_task(model: Path) -> None:
+    fused = fuse(model, "native", {"x": (1, 3, 16, 16)}, None, CompileOptions())
+    extracted = extract_tasks(fused.module, resolve("native"))
+    calls = {task.kernel: task.calls for task in extracted.tasks}
+    assert sorted(calls.values())[-1] == 2
+    assert all(task.space.find(task.default) is not None for task in extracted.tasks)
+    repeated = next(task for task in extracted.tasks if task.calls == 2)
+    assert max(repeated.copies) > 1  # the model's other weights push this one's out of the caches
+
+
+def test_extents_of_run_time_leave_no_choice(model: Path) -> None:
+    fused = fuse(model, "native", None, None, CompileOptions())
+    extracted = extract_tasks(fused.module, resolve("native"))
+    assert "extents known only at run time" in extracted.without_choice
+
+
+def test_from_tuning_to_a_compiled_model(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("xgboost")
+    pytest.importorskip("jinja2")
+    records, report = tmp_path / "small.records", tmp_path / "report.html"
+    command = ["tune", str(model), "-o", str(records), "--shape", "x:1,3,16,16", "--threads", "1"]
+    for trials in (4, 8):
+        assert _run([*command, "--trials", str(trials), "--batch", "4", "--report", str(report)]) == 0
+    assert "going on after 4 trials" in capfd.readouterr().err
+    read = read_records(records).records
+    assert sum(record.purpose is Purpose.TRIAL for record in read) == 8
+    assert all(record.entries[0].measurement.ok for record in read)
+    page = report.read_text()
+    assert "<svg" in page
+    assert not re.search(r"https?://", page)
+
+    assert _run(["records", "show", str(records)]) == 0
+    shown = capfd.readouterr().out
+    assert "fused_conv2d" in shown
+    _make_champion(records, read)
+    artifact = tmp_path / "small.so"
+    assert _run(["records", "prune", str(records), "--keep", "0"]) == 0
+    arguments = ["--shape", "x:1,3,16,16", "--tuning-records", str(records), "-o", str(artifact)]
+    assert _run(["compile", str(model), *arguments, "--verbose"]) == 0
+    listed = capfd.readouterr().out
+    assert re.search(r"fused_conv2d\S*\s+conv2d\s+tuned", listed)
+    assert "1 tuned" in listed or "2 tuned" in listed
+    image = np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)
+    plain = relaxc.compile(model, shapes={"x": (1, 3, 16, 16)}).run({"x": image})
+    tuned = relaxc.load(artifact).run({"x": image})
+    np.testing.assert_allclose(tuned["y"], plain["y"], rtol=1e-4, atol=1e-4)
+
+
+def _make_champion(records: Path, read: tuple[Record, ...]) -> None:
+    """Adds a contest that a schedule of a trial has won, for the threads that a compilation assumes here."""
+    from dataclasses import replace
+
+    from relaxc.autotune.measurement import Measurement, Status
+    from relaxc.autotune.records import Entry, append_record
+    from relaxc.runtime.processor import default_threads
+
+    trial = next(
+        r
+        for r in read
+        if r.purpose is Purpose.TRIAL and r.kernel.template == "conv2d" and r.candidate.measurement.ok
+    )
+    slow, fast = (Measurement(Status.OK, (seconds,) * 9) for seconds in (2.0, 1.0))
+    entries = (Entry(trial.entries[0].knobs, slow), Entry(trial.candidate.knobs, fast))
+    target = replace(trial.target, threads=default_threads())
+    append_record(records, replace(trial, purpose=Purpose.CONTEST, entries=entries, target=target))
+
+
+def test_records_that_do_not_fit_are_ignored_with_a_notice(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "small.records"
+    command = ["tune", str(model), "-o", str(records), "--shape", "x:1,3,16,16", "--threads", "1"]
+    assert _run([*command, "--trials", "2", "--batch", "2", "--search", "random"]) == 0
+    read = read_records(records).records
+    _make_champion(records, read)
+    lines = records.read_text().splitlines()
+    lines[-1] = re.sub(r'"rows":\d+(?=[^{]*$)', '"rows":99', lines[-1])
+    records.write_text("\n".join(lines) + "\n")
+    arguments = ["--shape", "x:1,3,16,16", "--tuning-records", str(records), "-o", str(tmp_path / "small.so")]
+    assert _run(["compile", str(model), *arguments]) == 0
+    assert "is ignored: " in capfd.readouterr().err
+
+
+def _run(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
