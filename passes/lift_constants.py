@@ -11,6 +11,8 @@ from tvm import ir, relax
 from .constants import constant_value
 
 MAIN = "main"
+INPUTS = "relaxc.inputs"
+"""The attribute of ``main`` that says how many of its parameters are inputs; the others are weights."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ def lift_constants(mod: tvm.IRModule) -> LiftedModule:
     body = lifter.visit_expr(main.body)
     params = [*main.params, *lifter.params.values()]
     attrs = dict(main.attrs) if main.attrs else {}
+    if lifter.weights:
+        attrs[INPUTS] = len(main.params)
     lifted = relax.Function(
         params, body, main.ret_ty, main.is_pure, attrs=ir.make_node("ir.DictAttrs", **attrs)
     )

@@ -11,6 +11,7 @@ from tvm import relax, tirx
 from .abstract_extents import abstract_extents
 from .assign_layouts import assign_layouts
 from .convert_precision import convert_precision
+from .drop_weight_checks import drop_weight_checks
 from .fold_channel_scale import fold_channel_scale
 from .fuse_attention import fuse_attention
 from .legalize import legalize
@@ -81,6 +82,7 @@ def lower_to_virtual_machine() -> tvm.transform.Pass:
             transform.LowerRuntimeBuiltin(),
             transform.ComputePrimValue(),
             transform.VMShapeLower(),
+            drop_weight_checks(),
             order_shape_functions(),
             transform.AttachGlobalSymbol(),
             forbid_aliasing(),

@@ -35,6 +35,7 @@ def test_each_constant_becomes_a_parameter_behind_the_inputs() -> None:
             weight_0: R.Tensor((3, 4), "float32"),
             weight_1: R.Tensor((4,), "float32"),
         ):
+            R.func_attr({"relaxc.inputs": 1})
             with R.dataflow():
                 a = R.matmul(x, weight_0)
                 b = R.add(a, weight_1)

@@ -1,0 +1,60 @@
+"""A tile asks for its part of the next weights, at most one cache line in a step."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import tvm
+from tvm import te, tirx
+
+from relaxc.passes.compute.matmul import matmul_batched, matmul_packed
+from relaxc.targets.cpu.prefetch import PanelSweep, RowTiles
+from relaxc.targets.cpu.schedule_kernels import schedule_kernel
+from relaxc.targets.registry import resolve
+
+
+def sweep(tiles: int, panels: int = 2, steps: int = 768) -> PanelSweep:
+    return PanelSweep(2, panels, steps, 64, (RowTiles(1, 8, tiles),))
+
+
+def prefetches(function: tirx.PrimFunc) -> list[str]:
+    scheduled = schedule_kernel(function, resolve("x86-64-v4").machine).function
+    return re.findall(r'"llvm\.prefetch", T\.address_of\((\w+)\[', tvm.IRModule({"f": scheduled}).script())
+
+
+def product(rows: int) -> tirx.PrimFunc:
+    x, w = te.placeholder((1, rows, 768), name="x"), te.placeholder((48, 768, 16), name="w")
+    return te.create_prim_func([x, w, matmul_packed(x, w, 768)])
+
+
+@pytest.mark.parametrize("tiles", [2, 5, 16, 48])
+def test_the_tiles_of_a_sweep_fetch_the_whole_next_group(tiles: int) -> None:
+    assert sweep(tiles).lines_per_tile * tiles >= 2 * 768
+
+
+@pytest.mark.parametrize(
+    ("sweep", "gains"),
+    [
+        (sweep(16), True),
+        (sweep(1), False),  # more than a line a step would be needed
+        (sweep(49), False),  # waiting is a small part of so many tiles
+        (sweep(16, panels=1, steps=32), False),  # the processor's own prefetcher does well
+    ],
+)
+def test_prefetching_is_for_sweeps_that_gain(sweep: PanelSweep, gains: bool) -> None:
+    assert sweep.gains_from_prefetching is gains
+
+
+def test_a_product_fetches_its_weights() -> None:
+    assert prefetches(product(128)) == ["w"]
+
+
+def test_a_product_of_few_rows_does_not() -> None:
+    assert prefetches(product(4)) == []
+
+
+def test_what_a_kernel_packs_itself_is_in_cache() -> None:
+    a, b = te.placeholder((1, 128, 768), name="a"), te.placeholder((1, 768, 768), name="b")
+    product = matmul_batched(a, b, (0, 1, 2), (0, 1, 2), 16)
+    assert prefetches(te.create_prim_func([a, b, product])) == []
