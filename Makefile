@@ -8,7 +8,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests already run JOBS processes at once: one thread each keeps them from fighting over the cores.
 PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
-.PHONY: help demo test lint types imports unit-tests test-kernels test-models conformance conformance-sample \
+.PHONY: help demo test lint types imports unit-tests test-kernels test-models test-ray conformance conformance-sample \
         bench format clean
 .DELETE_ON_ERROR:
 
@@ -17,6 +17,7 @@ help:
 	@echo 'make test         lint, types, import rules, all tests but the whole models, a sample of conformance'
 	@echo 'make test-kernels 200 random workloads for every family of kernels against NumPy'
 	@echo 'make test-models  whole real models and full-size architectures against ONNX Runtime'
+	@echo 'make test-ray     tuning on a Ray cluster of two local nodes'
 	@echo 'make conformance  onnx'"'"'s whole backend suite; writes docs/operators.md'
 	@echo 'make bench        latency and start-up time beside ONNX Runtime and OpenVINO'
 	@echo 'make format       format the code'
@@ -45,6 +46,9 @@ test-kernels: $(VENV)/.installed-test
 
 test-models: $(VENV)/.installed-test
 	$(PYTEST) -m models tests/models
+
+test-ray: $(VENV)/.installed-test $(VENV)/.installed-ray
+	TVM_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/autotune
 
 conformance: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.conformance --jobs $(JOBS) --peer onnxruntime

@@ -34,12 +34,15 @@ class IsolatedBuilder:
         """The libraries of every group, in order."""
         wanted = {_key(candidate): candidate for group in groups for candidate in group}
         missing = {key: candidate for key, candidate in wanted.items() if key not in self._defaults}
-        calls = IsolatedCalls(build_kernel, self.limit, self.at_once)
-        answers = calls([(candidate,) for candidate in missing.values()])
-        built = {key: _outcome(answer) for key, answer in zip(missing, answers, strict=True)}
+        built = dict(zip(missing, self.outcomes(list(missing.values())), strict=True))
         self._defaults |= {key: kernel for key, kernel in built.items() if missing[key].knobs is None}
         built |= self._defaults
         return [tuple(built[_key(candidate)] for candidate in group) for group in groups]
+
+    def outcomes(self, candidates: Sequence[Candidate]) -> list[BuiltKernel | Measurement]:
+        """What came of building each of ``candidates``, in order."""
+        calls = IsolatedCalls(build_kernel, self.limit, self.at_once)
+        return [_outcome(answer) for answer in calls([(candidate,) for candidate in candidates])]
 
 
 def _key(candidate: Candidate) -> _Key:

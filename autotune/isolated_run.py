@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from ..runtime.processor import allowed_cpus
+from .cpu_claims import claimed_cpus
 from .isolation import Failure, FailureKind, IsolatedCalls
 from .measurement import BuiltKernel, Measurement, RunOptions, Status
 from .run_kernels import run_kernels
 
 
 def run_isolated(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measurement]:
-    """``run_kernels`` in a process of its own, which is killed after ``options.time_limit`` seconds."""
-    (answer,) = IsolatedCalls(run_pinned, options.time_limit)([(kernels, options)])
+    """``run_kernels`` in a process and on CPUs of its own; killed after ``options.time_limit`` seconds."""
+    with claimed_cpus(options.threads) as cpus:
+        (answer,) = IsolatedCalls(run_pinned, options.time_limit)([(kernels, options, cpus)])
     return measurements_of(answer, kernels)
 
 
-def run_pinned(kernels: Sequence[BuiltKernel], options: RunOptions) -> list[Measurement]:
-    """``run_kernels`` on the last CPUs that this process may use: interrupts prefer the first ones."""
-    os.sched_setaffinity(0, allowed_cpus()[-options.threads :])
+def run_pinned(
+    kernels: Sequence[BuiltKernel], options: RunOptions, cpus: Collection[int]
+) -> list[Measurement]:
+    """``run_kernels`` on some CPUs."""
+    os.sched_setaffinity(0, cpus)
     device = platform.node()
     return [replace(measurement, device=device) for measurement in run_kernels(kernels, options)]
 

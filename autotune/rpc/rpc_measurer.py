@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...runtime.errors import RelaxcError
 from ..built_groups import measure_built
+from ..device_pool import DeviceLostError, DevicePool, DeviceUnusableError
 from ..isolated_builder import IsolatedBuilder
 from ..measurement import BuiltKernel, Group, Measurement, RunOptions
-from .channel import Address, ConnectionLostError, RefusedError
-from .connection import LOG, Role, connect
+from .channel import Address, ConnectionLostError
+from .connection import Role, connect
 from .identity import Identity
-from .job_queue import Job, JobQueue
 from .requests import MEASURED, MeasureRequest, measurements_of
-from .tracker import Device, devices_of
-
-# How often the tracker is asked for devices that are new, or have come back.
-_LOOK_SECONDS = 1.0
-
-
-class DeviceUnfitError(RelaxcError):
-    """A device cannot run code for the target."""
+from .tracker import Registration, registrations
 
 
 @dataclass
 class RpcMeasurer:
-    """Shares groups out among the devices of one key.
-
-    A device that dies or falls silent is dropped, until it has registered anew. Its group is measured
-    elsewhere; a group that two devices were lost over has failed.
+    """Shares groups out among the devices of one key (``DevicePool``).
 
     Attributes:
         tracker: where to ask for devices.
@@ -50,9 +37,12 @@ class RpcMeasurer:
     cpu_features: tuple[str, ...] = ()
     builder: IsolatedBuilder = field(default_factory=IsolatedBuilder)
     patience: float = 60.0
-    _lost: set[Device] = field(default_factory=set)
-    _busy: set[Device] = field(default_factory=set)
-    _problem: str = ""
+
+    def __post_init__(self) -> None:
+        advice = (
+            f"start one with relaxc rpc server --key {self.key} --tracker {self.tracker}, then tune again"
+        )
+        self._pool = DevicePool(self._devices, advice, self.patience)
 
     def measure(self, groups: Sequence[Group]) -> list[list[Measurement]]:
         """See ``Measurer``.
@@ -60,85 +50,40 @@ class RpcMeasurer:
         Raises:
             RelaxcError: there was no device for ``patience`` seconds.
         """
-        return measure_built(self.builder.build(groups), self._run)
+        return measure_built(self.builder.build(groups), self._pool.run)
 
     def close(self) -> None:
         """Connections last for one group only: nothing is left."""
 
-    def devices(self) -> list[Device]:
-        """Those that can be used now. Raises RelaxcError if the tracker cannot be asked."""
+    def _devices(self) -> list[RpcDevice]:
         return [
-            device for device in devices_of(self.tracker, self.identity, self.key) if device not in self._lost
+            RpcDevice(registration, self.identity, self.options, self.cpu_features)
+            for registration in registrations(self.tracker, self.identity, self.key)
         ]
 
-    def _run(self, groups: Sequence[Sequence[BuiltKernel]]) -> list[list[Measurement]]:
-        jobs = [Job(kernels) for kernels in groups]
-        queue = JobQueue(jobs)
-        deadline = time.monotonic() + self.patience
-        while not queue.wait_done(0):
-            self._employ_new_devices(queue)
-            if self._busy:
-                deadline = time.monotonic() + self.patience
-            elif time.monotonic() > deadline and not queue.wait_done(0):
-                raise self._no_devices()
-            queue.wait_done(_LOOK_SECONDS)
-        return [job.measurements or [] for job in jobs]
 
-    def _employ_new_devices(self, queue: JobQueue) -> None:
-        try:
-            devices = self.devices()
-        except RefusedError:
-            raise
-        except RelaxcError as error:
-            self._problem = str(error)  # devices that we know do not need the tracker
-            return
-        for device in set(devices) - self._busy:
-            self._busy.add(device)
-            threading.Thread(target=self._employ, args=(device, queue), daemon=True).start()
+@dataclass(frozen=True)
+class RpcDevice:
+    """A server, as the client sees it."""
 
-    def _employ(self, device: Device, queue: JobQueue) -> None:
-        """Has the device work until there is nothing left to do, or the device is lost."""
-        try:
-            while (job := queue.take()) is not None:
-                if not self._carry_out(job, device, queue):
-                    self._lost.add(device)
-                    return
-        finally:
-            self._busy.discard(device)
+    registration: Registration
+    identity: Identity
+    options: RunOptions
+    cpu_features: tuple[str, ...]
 
-    def _carry_out(self, job: Job, device: Device, queue: JobQueue) -> bool:
-        """Whether the device can go on."""
+    def run(self, kernels: Sequence[BuiltKernel]) -> list[Measurement]:
+        """See ``Device``."""
+        address = self.registration.address
         try:
-            channel = connect(device.address, self.identity, Role.SERVER)
-        except RelaxcError as error:
-            self._drop(device, error)
-            queue.give_back(job)
-            return False
-        request = MeasureRequest(tuple(job.kernels), self.options, self.cpu_features)
+            channel = connect(address, self.identity, Role.SERVER)
+        except ConnectionLostError as error:
+            raise DeviceUnusableError(str(error)) from error
+        request = MeasureRequest(tuple(kernels), self.options, self.cpu_features)
         try:
             with channel:
                 answer = channel.request(request.message())
-                if answer.kind != MEASURED:
-                    raise DeviceUnfitError(str(answer.fields.get("reason")))
-                measurements = measurements_of(answer, str(device.address), len(job.kernels))
-        except DeviceUnfitError as error:
-            self._drop(device, error)
-            queue.give_back(job)
-            return False
+            if answer.kind == MEASURED:
+                return measurements_of(answer, str(address), len(kernels))
         except ConnectionLostError as error:
-            self._drop(device, error)
-            queue.blame(job, str(error))
-            return False
-        queue.finish(job, measurements)
-        return True
-
-    def _drop(self, device: Device, error: RelaxcError) -> None:
-        self._problem = f"{device.address}: {error}"
-        LOG.warning("dropped the device %s", self._problem)
-
-    def _no_devices(self) -> RelaxcError:
-        problem = f" ({self._problem})" if self._problem else ""
-        return RelaxcError(
-            f"no device of key {self.key!r} at the tracker {self.tracker} for {self.patience:g} s{problem}: "
-            f"start one with `relaxc rpc server --key {self.key} --tracker {self.tracker}`, then tune again"
-        )
+            raise DeviceLostError(str(error)) from error
+        raise DeviceUnusableError(f"{address} cannot be used: {answer.fields.get('reason')}")

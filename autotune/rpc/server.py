@@ -15,7 +15,7 @@ from .channel import HEARTBEAT_SECONDS, WORKING, Address, Channel, ConnectionLos
 from .connection import LOG, Listener, Role, connect
 from .identity import Identity
 from .requests import MeasureRequest, measured, unfit
-from .tracker import REGISTER, Device
+from .tracker import REGISTER, Registration
 
 Run = Callable[[Sequence[BuiltKernel], RunOptions], list[Measurement]]
 
@@ -65,12 +65,14 @@ class Server:
         return self._listener.address
 
     @property
-    def device(self) -> Device:
+    def registration(self) -> Registration:
         """What it tells the tracker; an empty host stands for the one that the tracker sees."""
         advertised = self._options.advertise or self.address
         if advertised.host in _EVERYWHERE:
             advertised = Address("", advertised.port)
-        return Device(self._options.key, advertised, processor_name(), usable_cores(), secrets.token_hex(4))
+        return Registration(
+            self._options.key, advertised, processor_name(), usable_cores(), secrets.token_hex(4)
+        )
 
     def register_with(self, tracker: Address) -> None:
         """Registers, and stays registered; again and again if the tracker goes away and comes back.
@@ -95,7 +97,7 @@ class Server:
         while not self._stopped.is_set():
             try:
                 with channel or connect(tracker, self._identity, Role.TRACKER) as connected:
-                    connected.send(Message(REGISTER, dataclasses.asdict(self.device)))
+                    connected.send(Message(REGISTER, dataclasses.asdict(self.registration)))
                     LOG.info("registered with the tracker at %s", tracker)
                     self._keep_alive(connected)
             except RelaxcError as error:

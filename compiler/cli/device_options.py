@@ -80,9 +80,9 @@ class RpcDevices:
 
     def threads(self) -> int:
         """See ``Devices``. Raises RelaxcError: there are no devices."""
-        from ...autotune.rpc.tracker import devices_of
+        from ...autotune.rpc.tracker import registrations
 
-        devices = devices_of(self.tracker, self.identity, self.key)
+        devices = registrations(self.tracker, self.identity, self.key)
         if not devices:
             raise RelaxcError(
                 f"the tracker at {self.tracker} knows no device of key {self.key!r}: "

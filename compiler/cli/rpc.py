@@ -134,9 +134,9 @@ def query(
     Example: relaxc rpc query --tracker desk:9190 --secret-file ~/.relaxc-secret
     """
     from ...autotune.rpc.channel import Address
-    from ...autotune.rpc.tracker import devices_of
+    from ...autotune.rpc.tracker import registrations
 
-    devices = devices_of(Address.parse(tracker), _identity(secret_file))
+    devices = registrations(Address.parse(tracker), _identity(secret_file))
     rows = [(device.key, str(device.address), device.processor, device.cores) for device in devices]
     if json_output:
         typer.echo(

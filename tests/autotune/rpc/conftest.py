@@ -48,12 +48,12 @@ class Servers:
 
     def start(self, key: str = "board") -> subprocess.Popen[str]:
         """A server that has registered."""
-        count = len(self._tracker.devices())
+        count = len(self._tracker.registrations())
         command = [sys.executable, str(OBEDIENT_SERVER), key, str(self._tracker.address)]
         environment = os.environ | {"RELAXC_RPC_SECRET": SECRET.decode()}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         self._processes.append(process)
-        wait_until(lambda: len(self._tracker.devices()) > count)
+        wait_until(lambda: len(self._tracker.registrations()) > count)
         return process
 
     def end(self) -> None:

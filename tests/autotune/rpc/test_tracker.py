@@ -10,7 +10,7 @@ import pytest
 from relaxc.autotune.rpc.channel import Address, RefusedError
 from relaxc.autotune.rpc.identity import Identity
 from relaxc.autotune.rpc.server import Server, ServerOptions
-from relaxc.autotune.rpc.tracker import Tracker, devices_of
+from relaxc.autotune.rpc.tracker import Tracker, registrations
 
 LOCAL = Address("127.0.0.1", 0)
 
@@ -20,26 +20,26 @@ def test_devices_are_known_from_joining_to_leaving(
 ) -> None:
     board = servers.start("board")
     servers.start("phone")
-    (device,) = devices_of(tracker.address, identity, "board")
+    (device,) = registrations(tracker.address, identity, "board")
     assert (device.key, device.address.host) == ("board", "127.0.0.1")
     assert device.cores > 0
     assert device.processor
-    assert len(devices_of(tracker.address, identity)) == 2
+    assert len(registrations(tracker.address, identity)) == 2
     board.kill()
-    wait_until(lambda: not devices_of(tracker.address, identity, "board"))
-    assert len(devices_of(tracker.address, identity)) == 1
+    wait_until(lambda: not registrations(tracker.address, identity, "board"))
+    assert len(registrations(tracker.address, identity)) == 1
 
 
 def test_strangers_learn_nothing(tracker: Tracker, stranger: Identity) -> None:
     with pytest.raises(RefusedError):
-        devices_of(tracker.address, stranger)
+        registrations(tracker.address, stranger)
 
 
 def test_a_server_without_the_secret_cannot_join(tracker: Tracker, stranger: Identity) -> None:
     server = Server(ServerOptions("board", LOCAL), stranger, lambda kernels, options: [])
     with pytest.raises(RefusedError):
         server.register_with(tracker.address)
-    assert not tracker.devices()
+    assert not tracker.registrations()
     server.stop()
 
 
@@ -53,7 +53,7 @@ def test_servers_return_when_the_tracker_does(
     server.register_with(address)
     assert "cannot reach a tracker" in caplog.text
     second = Tracker(address, identity)
-    wait_until(second.devices)
+    wait_until(second.registrations)
     server.stop()
     second.stop()
 
@@ -64,6 +64,6 @@ def test_a_server_that_listens_everywhere_is_reached_where_it_came_from(
     options = ServerOptions("board", LOCAL, advertise=Address("0.0.0.0", 4711))
     server = Server(options, identity, lambda kernels, options: [])
     server.register_with(tracker.address)
-    wait_until(tracker.devices)
-    assert tracker.devices()[0].address == Address("127.0.0.1", 4711)
+    wait_until(tracker.registrations)
+    assert tracker.registrations()[0].address == Address("127.0.0.1", 4711)
     server.stop()

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..measurement import BuiltKernel, Measurement, Status
+from .measurement import BuiltKernel, Measurement, Status
 
 # A device may die by chance, so a group gets a second one, but never a third.
 _MOST_DEATHS = 2
