@@ -21,7 +21,8 @@ from .rewrite import CallRewriter, CallRule, rewrite_calls
 
 FEWEST_QUERIES = 8
 """With fewer, most lanes of a block would be idle, and the products are bound by memory anyway."""
-MOST_VECTORS = 4
+VECTORS = (1, 2, 4)
+"""Of queries in a block, from which to choose. With three, TVM finds no plain addresses."""
 SCORES_BYTES = 1 << 18
 """A block's scores should stay in the second-level cache, twice."""
 
@@ -137,15 +138,15 @@ def _vectors(queries: tirx.Expr | int, keys: tirx.Expr | int, lanes: int) -> int
     """Vectors of queries in a block: few idle lanes, long runs of arithmetic, scores fit in the cache."""
     if not isinstance(queries, int | tirx.IntImm):
         return 1
-    most = MOST_VECTORS
+    most = VECTORS[-1]
     if isinstance(keys, int | tirx.IntImm):
-        most = max(1, min(most, SCORES_BYTES // (int(keys) * lanes * 4)))
+        most = SCORES_BYTES // (int(keys) * lanes * 4)
 
     def cost(vectors: int) -> float:
         width = vectors * lanes
         return -(-int(queries) // width) * width * (1 + 0.08 / vectors)
 
-    return min(range(1, most + 1), key=cost)
+    return min([vectors for vectors in VECTORS if vectors <= most] or [1], key=cost)
 
 
 def _match(rewriter: CallRewriter, call: ir.Call) -> Attention | None:

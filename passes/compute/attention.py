@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tvm import te, tirx
 
 from . import TILE_SLACK, WORKLOAD
+from .rows import exp_below_zero
 
 ROW_AXIS = "relaxc.row_axis"
 """Which loop of the result runs over the queries: an annotation beside ``WORKLOAD``."""
@@ -61,7 +62,7 @@ def attention(operands: AttentionOperands, axes: Sequence[int], lanes: int, vect
     largest = _over_keys(x, blocks, width, te.max, lambda *i: scores(*i), "row_max")
 
     def weight(*i: tirx.Var) -> tirx.Expr:
-        return tirx.exp(scores(*i) - largest(*i[: rank + 1], i[-1]))
+        return exp_below_zero(scores(*i) - largest(*i[: rank + 1], i[-1]))
 
     weights = te.compute((*batch, blocks, x.keys, width), weight, name="weights")
     total = _over_keys(x, blocks, width, te.sum, lambda *i: weights(*i), "row_sum")

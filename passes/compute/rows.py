@@ -123,11 +123,16 @@ def _known(extent: tirx.Expr | int) -> int | None:
     return int(extent) if isinstance(extent, int | tirx.IntImm) else None
 
 
+def exp_below_zero(x: tirx.Expr) -> tirx.Expr:
+    """e^x of an x that is never positive, spelled so that a target can see that."""
+    return tirx.exp(tirx.min(x, tirx.const(0, x.ty.dtype)))
+
+
 def softmax_rows(x: te.Tensor) -> te.Tensor:
     """Softmax over the last axis."""
     *rows, extent = x.shape
     largest = reduce_rows(rows, extent, lambda row, k: x(*row, k), MAX, "row_max")
-    exp = te.compute(x.shape, lambda *i: tirx.exp(x(*i) - largest(*i[:-1])), name="row_exp")
+    exp = te.compute(x.shape, lambda *i: exp_below_zero(x(*i) - largest(*i[:-1])), name="row_exp")
     total = reduce_rows(rows, extent, lambda row, k: exp(*row, k), SUM, "row_sum")
     inverse = te.compute(rows, lambda *i: tirx.const(1, x.dtype) / total(*i), name="row_inverse")
     return te.compute(x.shape, lambda *i: exp(*i) * inverse(*i[:-1]), name="softmax")
@@ -137,7 +142,9 @@ def log_softmax_rows(x: te.Tensor) -> te.Tensor:
     """Logarithm of the softmax over the last axis."""
     *rows, extent = x.shape
     largest = reduce_rows(rows, extent, lambda row, k: x(*row, k), MAX, "row_max")
-    total = reduce_rows(rows, extent, lambda row, k: tirx.exp(x(*row, k) - largest(*row)), SUM, "row_sum")
+    total = reduce_rows(
+        rows, extent, lambda row, k: exp_below_zero(x(*row, k) - largest(*row)), SUM, "row_sum"
+    )
     shift = te.compute(rows, lambda *i: largest(*i) + tirx.log(total(*i)), name="row_log_sum")
     return te.compute(x.shape, lambda *i: x(*i) - shift(*i[:-1]), name="log_softmax")
 

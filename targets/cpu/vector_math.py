@@ -21,12 +21,28 @@ _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP_RANGE = (-104.0, 89.0)  # beyond it, exp is 0 or infinite in float32
 _EXP = (
-    0.5000000013543263,
-    0.16666576643547149,
-    0.041666464167312844,
-    0.008363235384628407,
-    0.0013933733216359295,
+    1.0,
+    1.0,
+    0.49999993451472563,
+    0.1666652068756307,
+    0.041668387408561686,
+    0.008368710035311748,
+    0.0013814611000423065,
 )
+_EXP2 = (
+    1.0,
+    0.6931469775915952,
+    0.24022242080363443,
+    0.055507337542473056,
+    0.009671512869549946,
+    0.001326472389303942,
+)
+_INTEGERS = 1.5 * 2**23
+"""Added to a float32, it leaves the nearest integer in the low bits of the mantissa."""
+_BIAS = 127
+"""Of a float32's exponent."""
+_AWAY = 64
+"""By so many powers of two a result is kept away from where float32 ends, until the last multiplication."""
 _TANH = (
     -0.33333329099617115,
     0.13332782263995507,
@@ -35,6 +51,7 @@ _TANH = (
     -0.006104948011487972,
 )
 _TANH_SMALL = 0.625
+_TANH_ONE = 10.0  # from here on tanh is 1 in float32
 _ERF_SMALL = (
     1.1283791658815032,
     -0.3761262690358072,
@@ -57,37 +74,69 @@ _ERF_ONE = 4.0  # from here on erf is 1 in float32
 
 
 def exp(x: tirx.Expr) -> tirx.Expr:
-    """e^x: the power of two in the exponent, the rest by a polynomial; NaN, infinities and denormals kept."""
+    """e^x: the power of two in the exponent, the rest by a polynomial; NaN, infinities and denormals kept.
+
+    An argument spelled ``min(y, 0)`` saves the care for large results.
+    """
+    bounded_above = _below_zero(x)
+    if bounded_above is not None:
+        return _exp_below_zero(bounded_above)
     low, high = _EXP_RANGE
-    return _let(
-        tirx.max(tirx.min(x, _like(high, x)), _like(low, x)), lambda bounded: _keep_nan(x, _exp(bounded))
-    )
+
+    def scaled(bounded: tirx.Expr) -> tirx.Expr:
+        def by_sign(negative: float, positive: float) -> tirx.Expr:
+            return tirx.Select(bounded < _like(0, x), _like(negative, x), _like(positive, x))
+
+        offset = by_sign(_INTEGERS + _BIAS + _AWAY, _INTEGERS + _BIAS - _AWAY)
+        return _let(offset, lambda shift: _exp(bounded, shift) * by_sign(2.0**-_AWAY, 2.0**_AWAY))
+
+    return _let(_at_most(_at_least(x, low), high), scaled)
 
 
-def _exp(x: tirx.Expr) -> tirx.Expr:
-    def with_power(n: tirx.Expr) -> tirx.Expr:
-        return _let(x - n * _like(_LN2_HIGH, x) - n * _like(_LN2_LOW, x), lambda r: _scaled_exp(r, n))
-
-    return _let(tirx.floor(x * _like(_LOG2_E, x) + _like(0.5, x)), with_power)
-
-
-def _scaled_exp(r: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
-    """e^r * 2^n, in two steps because 2^n itself may not be a normal number."""
-    integer = _dtype(r).replace("float", "int")
-
-    def scale(power: tirx.Expr) -> tirx.Expr:
-        half = tirx.shift_right(power, tirx.const(1, integer))
-        return (_like(1, r) + (r + r * r * _polynomial(_EXP, r))) * _two_to(half) * _two_to(power - half)
-
-    return _let(tirx.Cast(integer, n), scale)
+def _below_zero(x: tirx.Expr) -> tirx.Expr | None:
+    """y of min(y, 0)."""
+    if not isinstance(x, tirx.Min):
+        return None
+    bound = x.b.value if isinstance(x.b, tirx.Broadcast) else x.b
+    return x.a if isinstance(bound, tirx.FloatImm) and float(bound.value) == 0 else None
 
 
-def _two_to(power: tirx.Expr) -> tirx.Expr:
-    """2^power, by building the float's exponent."""
-    biased = power + tirx.const(127, _dtype(power))
-    return tirx.reinterpret(
-        _dtype(power).replace("int", "float"), tirx.shift_left(biased, tirx.const(23, _dtype(power)))
-    )
+def _exp_below_zero(x: tirx.Expr) -> tirx.Expr:
+    """e^x for x <= 0."""
+    shift = _like(_INTEGERS + _BIAS + _AWAY, x)
+    return _let(_at_least(x, _EXP_RANGE[0]), lambda bounded: _exp(bounded, shift) * _like(2.0**-_AWAY, x))
+
+
+def _exp(x: tirx.Expr, shift: tirx.Expr) -> tirx.Expr:
+    """e^x times two to the power by which ``shift`` is more than ``_INTEGERS + _BIAS``."""
+
+    def with_power(shifted: tirx.Expr) -> tirx.Expr:
+        def rest(n: tirx.Expr) -> tirx.Expr:
+            return _let(
+                x - n * _like(_LN2_HIGH, x) - n * _like(_LN2_LOW, x),
+                lambda r: _polynomial(_EXP, r) * _two_to(shifted),
+            )
+
+        return _let(shifted - shift, rest)
+
+    return _let(x * _like(_LOG2_E, x) + shift, with_power)
+
+
+def _exp2(x: tirx.Expr) -> tirx.Expr:
+    """2^x, accurate to 1e-7 of it, for |x| < 127."""
+    shift = _like(_INTEGERS + _BIAS, x)
+
+    def with_power(shifted: tirx.Expr) -> tirx.Expr:
+        return _let(x - (shifted - shift), lambda r: _polynomial(_EXP2, r) * _two_to(shifted))
+
+    return _let(x + shift, with_power)
+
+
+def _two_to(shifted: tirx.Expr) -> tirx.Expr:
+    """2^n of n + ``_INTEGERS`` + ``_BIAS``: the mantissa's low bits become the exponent."""
+    integer = _integer(shifted)
+    bits = tirx.shift_left(tirx.reinterpret(integer, shifted), tirx.const(23, integer))
+    return tirx.reinterpret(_dtype(shifted), bits)
 
 
 def sigmoid(x: tirx.Expr) -> tirx.Expr:
@@ -96,7 +145,7 @@ def sigmoid(x: tirx.Expr) -> tirx.Expr:
     def from_power(e: tirx.Expr) -> tirx.Expr:
         return tirx.Select(x < _like(0, x), e, _like(1, x)) / (_like(1, x) + e)
 
-    return _let(exp(-tirx.abs(x)), from_power)
+    return _let(_exp_below_zero(-tirx.abs(x)), from_power)
 
 
 def tanh(x: tirx.Expr) -> tirx.Expr:
@@ -105,19 +154,21 @@ def tanh(x: tirx.Expr) -> tirx.Expr:
     def from_magnitude(a: tirx.Expr) -> tirx.Expr:
         square = x * x
         small = x * (_like(1, x) + square * _polynomial(_TANH, square))
-        large = _like(1, x) - _like(2, x) / (exp(a * _like(2, x)) + _like(1, x))
+        power = _exp2(_at_most(a, _TANH_ONE) * _like(2 * _LOG2_E, x))
+        large = _like(1, x) - _like(2, x) / (power + _like(1, x))
         return tirx.Select(a < _like(_TANH_SMALL, x), small, _with_sign(large, x))
 
     return _let(tirx.abs(x), from_magnitude)
 
 
 def erf(x: tirx.Expr) -> tirx.Expr:
-    """A polynomial up to 1, 1 - e^-p(|x|) with x's sign beyond."""
+    """A polynomial up to 1, 1 - 2^-p(|x|) with x's sign beyond."""
 
     def from_magnitude(a: tirx.Expr) -> tirx.Expr:
         small = x * _polynomial(_ERF_SMALL, x * x)
-        large = _like(1, x) - _exp(-_polynomial(_ERF_LOG_COMPLEMENT, tirx.min(a, _like(_ERF_ONE, x))))
-        return _keep_nan(x, tirx.Select(a < _like(1, x), small, _with_sign(large, x)))
+        exponent = _polynomial([-_LOG2_E * c for c in _ERF_LOG_COMPLEMENT], _at_most(a, _ERF_ONE))
+        large = _like(1, x) - _let(exponent, _exp2)
+        return tirx.Select(a < _like(1, x), small, _with_sign(large, x))
 
     return _let(tirx.abs(x), from_magnitude)
 
@@ -131,11 +182,24 @@ def _polynomial(coefficients: Sequence[float], x: tirx.Expr) -> tirx.Expr:
 
 
 def _with_sign(magnitude: tirx.Expr, x: tirx.Expr) -> tirx.Expr:
-    return tirx.Select(x < _like(0, x), -magnitude, magnitude)
+    """``magnitude``, which is positive, with the sign bit of ``x``."""
+    integer = _integer(x)
+    sign = tirx.bitwise_and(tirx.reinterpret(integer, x), tirx.const(-(2**31), integer))
+    return tirx.reinterpret(_dtype(x), tirx.bitwise_or(tirx.reinterpret(integer, magnitude), sign))
 
 
-def _keep_nan(x: tirx.Expr, value: tirx.Expr) -> tirx.Expr:
-    return tirx.Select(tirx.isnan(x), x, value)
+# A comparison with NaN is false, so NaN passes these two.
+def _at_least(x: tirx.Expr, low: float) -> tirx.Expr:
+    return tirx.Select(x < _like(low, x), _like(low, x), x)
+
+
+def _at_most(x: tirx.Expr, high: float) -> tirx.Expr:
+    return tirx.Select(x > _like(high, x), _like(high, x), x)
+
+
+def _integer(x: tirx.Expr) -> str:
+    """The integer type of the width of ``x``."""
+    return _dtype(x).replace("float", "int")
 
 
 def _like(value: float, x: tirx.Expr) -> tirx.Expr:
