@@ -67,6 +67,13 @@ class Node:
             self.choices,
         )
 
+    def as_operator(self, op_type: str, opset: int, inputs: PySequence[Value]) -> Node:
+        """A standard operator with this node's name, attributes and outputs."""
+        proto = onnx.NodeProto()
+        proto.CopyFrom(self.proto)
+        proto.op_type, proto.domain = op_type, ""
+        return Node(proto, opset, inputs, self.builder, self._run_subgraph, self._static_names, self.choices)
+
     @property
     def label(self) -> str:
         """How messages name the node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,20 @@ from tvm import relax
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
+from ..extents import as_expression
 from ..node import Node
 from ..precision import widened
 from ..registry import converts
 from ..values import Value
 from .activation import gelu_by_tanh
 from .convolution import convolution
-from .matmul import product
+from .matmul import gemm, product
 from .quantization import dynamically_quantized
 
 _DOMAIN = "com.microsoft"
 
 
-@converts("FusedMatMul", domain=_DOMAIN)
+@converts("FusedMatMul", "TransposeMatMul", domain=_DOMAIN)
 def fused_matmul(node: Node) -> Expr:
     """alpha * A' B', either one transposed in its last two axes first."""
     if node.integer("transBatchA", 0) or node.integer("transBatchB", 0):
@@ -91,25 +93,99 @@ def skip_layer_normalization(node: Node) -> list[Value]:
     return [normal, None, None, total][: len(node.outputs)]
 
 
+@converts("SimplifiedLayerNormalization")
+@converts("SimplifiedLayerNormalization", domain=_DOMAIN)
+def simplified_layer_normalization(node: Node) -> list[Value]:
+    """By the root of the mean square, whose inverse is the second output; also met in the standard domain."""
+    axis = node.axis("axis", -1, node.rank(0))
+    axes = list(range(axis, node.rank(0)))
+    epsilon = node.number("epsilon", 1e-5)
+
+    def compute(x: Expr) -> Expr:
+        return relax.op.nn.rms_norm(
+            x, node.builder.cast(node.tensor(1), node.builder.dtype(x)), axes, epsilon
+        )
+
+    normal = widened(node.builder, compute, node.tensor(0))
+    return [normal, _inverse_root(node, axes, epsilon)] if node.wants(1) else [normal]
+
+
+def _inverse_root(node: Node, axes: list[int], epsilon: float) -> Expr:
+    x = node.builder.cast(node.tensor(0), "float32")
+    mean = node.emit(relax.op.mean(node.emit(relax.op.multiply(x, x)), axes, True))
+    return relax.op.rsqrt(node.emit(relax.op.add(mean, node.builder.constant(epsilon, "float32"))))
+
+
+@converts("EmbedLayerNormalization", domain=_DOMAIN)
+def embed_layer_normalization(node: Node) -> list[Value]:
+    """The sum of a word's, its position's and its segment's embedding, normalised.
+
+    Inputs: input_ids, segment_ids, three tables, gamma, beta, mask, position_ids. Outputs: the result, how
+    many words the mask keeps, the sum.
+    """
+    rows = node.shape(0)[1]
+    total = node.emit(relax.op.take(node.tensor(2), node.tensor(0), 0, mode="clip"))
+    if node.has(8):
+        places = node.emit(relax.op.take(node.tensor(3), node.tensor(8), 0, mode="clip"))
+    else:
+        places = node.emit(relax.op.strided_slice(node.tensor(3), [0], [0], [as_expression(rows)]))
+    total = node.emit(relax.op.add(*node.builder.broadcastable(total, places)))
+    if node.has(1):
+        segments = node.emit(relax.op.take(node.tensor(4), node.tensor(1), 0, mode="clip"))
+        total = node.emit(relax.op.add(total, segments))
+    epsilon = node.number("epsilon", 1e-12)
+    normal = node.emit(relax.op.nn.layer_norm(total, node.tensor(5), node.tensor(6), [-1], epsilon))
+    return [normal, _kept(node), total][: len(node.outputs)]
+
+
+def _kept(node: Node) -> Expr:
+    if not node.has(7):
+        shape = relax.ShapeExpr([as_expression(node.shape(0)[0])])
+        return node.emit(relax.op.zeros(shape, "int32"))
+    one = node.builder.constant(1, node.dtype(7))
+    seen = node.builder.cast(node.emit(relax.op.equal(node.tensor(7), one)), "int32")
+    return node.emit(relax.op.sum(seen, [1]))
+
+
 @converts("FusedConv", domain=_DOMAIN)
 def fused_convolution(node: Node) -> Expr:
     """A convolution, a tensor added to it, an activation."""
     result = node.builder.bound(convolution(node))
     if node.has(3):
         result = node.emit(relax.op.add(result, node.tensor(3)))
+    parameters = node.numbers("activation_params", [])
+    return _activated(node, result, parameters)
+
+
+@converts("FusedGemm", domain=_DOMAIN)
+def fused_gemm(node: Node) -> Expr:
+    """A Gemm and an activation."""
+    names = [f"activation_{name}" for name in ("alpha", "beta", "gamma")]
+    parameters = [node.number(name) for name in names if node.has_attribute(name)]
+    return _activated(node, node.builder.bound(gemm(node)), parameters)
+
+
+def _activated(node: Node, x: Expr, parameters: Sequence[float]) -> Expr:
     activations: dict[str, Any] = {
         "": lambda x: x,
         "Relu": relax.op.nn.relu,
         "Tanh": relax.op.tanh,
         "Sigmoid": relax.op.sigmoid,
-        "LeakyRelu": lambda x: relax.op.nn.leakyrelu(x, node.numbers("activation_params")[0]),
-        "Clip": lambda x: relax.op.clip(x, *node.numbers("activation_params")[:2]),
+        "LeakyRelu": lambda x: relax.op.nn.leakyrelu(x, parameters[0] if parameters else 0.01),
+        "Clip": lambda x: relax.op.clip(x, *parameters[:2]),
+        "HardSigmoid": lambda x: _line(node, x, *parameters[:2]),
     }
     name = node.text("activation", "")
     if name not in activations:
         raise InvalidModelError(f"the activation '{name}' is not supported")
-    fused: Expr = activations[name](result)
+    fused: Expr = activations[name](x)
     return fused
+
+
+def _line(node: Node, x: Expr, alpha: float = 0.2, beta: float = 0.5) -> Expr:
+    """alpha x + beta, between 0 and 1."""
+    sloped = node.emit(relax.op.multiply(x, node.builder.constant(alpha, "float32")))
+    return relax.op.clip(node.emit(relax.op.add(sloped, node.builder.constant(beta, "float32"))), 0, 1)
 
 
 @converts("MatMulIntegerToFloat", domain=_DOMAIN)
