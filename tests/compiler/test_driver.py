@@ -160,6 +160,28 @@ def test_a_precision_that_is_missing_is_refused(precision: str) -> None:
         relaxc.compile(MODEL, precision=precision)
 
 
+def test_bf16_gives_nearly_the_results_of_fp32_in_float32() -> None:
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 12, 10)).astype(np.float32)}
+    wide, narrow = (relaxc.compile(MODEL, precision=precision) for precision in ("fp32", "bf16"))
+    assert narrow.outputs == wide.outputs
+    for name, expected in wide.run(feed).items():
+        assert narrow.run(feed)[name].dtype == np.float32
+        np.testing.assert_allclose(narrow.run(feed)[name], expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_bf16_halves_the_weights(tmp_path: Path) -> None:
+    sizes = {}
+    for precision in ("fp32", "bf16"):
+        weights = relaxc.compile(MODEL, precision=precision).metadata["weights"]
+        sizes[precision] = sum(np.prod(w["shape"]) * np.dtype(w["dtype"]).itemsize for w in weights)
+    assert sizes["bf16"] < sizes["fp32"]
+
+
+def test_bf16_uses_the_processors_dot_products_where_it_has_them() -> None:
+    assert "vdpbf16ps" in emit(MODEL, "asm", target={"kind": "llvm", "mcpu": "znver5"}, precision="bf16")
+    assert "vdpbf16ps" not in emit(MODEL, "asm", target="x86-64-v4", precision="bf16")
+
+
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(RelaxcError, match="unknown precision 'fp12': choose one of fp32"):
         relaxc.compile(MODEL, precision="fp12")

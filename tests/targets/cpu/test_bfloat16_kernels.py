@@ -1,0 +1,140 @@
+"""Products of bfloat16, summed in float32, against NumPy: with the processor's dot products and without.
+
+Operands are rounded before NumPy sees them, and results stay in float32, so the kernels must be as exact as
+those of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import pytest
+from tvm import relax
+
+from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
+from tests.targets.kernel_workloads import Workload, check_random, normal, some_symbolic
+from tests.targets.numpy_reference import Window, conv2d
+
+Draw = Callable[[np.random.Generator], Workload]
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    return array.astype(ml_dtypes.bfloat16)
+
+
+def random_dense(generator: np.random.Generator) -> Workload:
+    """A constant on the right; odd depths have a last pair that overlaps the one before."""
+    M = int(generator.choice([1, 2, 3, 7, 13, 24, 31, 64]))
+    K = int(generator.choice([2, 3, 5, 16, 33, 63, 64, 65, 200]))
+    N = int(generator.choice([1, 3, 15, 16, 17, 32, 50, 64]))
+    batch = [int(extent) for extent in generator.integers(1, 6, generator.choice([0, 0, 1, 2]))]
+    x, weight = rounded(normal(generator, *batch, M, K)), rounded(normal(generator, K, N))
+    bias = normal(generator, N)
+    shape = some_symbolic(generator, x.shape, range(len(batch) + 1))
+    return Workload(
+        f"{shape} @ constant {weight.shape} + bias",
+        lambda data: relax.op.add(
+            relax.op.matmul(data, relax.const(weight, "bfloat16"), out_dtype="float32"), relax.const(bias)
+        ),
+        [x],
+        x.astype(np.float64) @ weight.astype(np.float64) + bias,
+        frozenset({"matmul"}),
+        [shape],
+    )
+
+
+def random_scores(generator: np.random.Generator) -> Workload:
+    """Queries times keys, read through the transposes that split the heads."""
+    batch, tokens, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 4))
+    q, k = (rounded(normal(generator, batch, tokens, heads, width + 1)) for _ in range(2))
+    symbolic = some_symbolic(generator, q.shape, [0, 1])
+    return Workload(
+        f"scores of {symbolic}",
+        lambda a, b: relax.op.matmul(
+            relax.op.permute_dims(a, [0, 2, 1, 3]),
+            relax.op.permute_dims(b, [0, 2, 3, 1]),
+            out_dtype="float32",
+        ),
+        [q, k],
+        np.einsum("bthc,bshc->bhts", q.astype(np.float64), k.astype(np.float64)),
+        frozenset({"matmul"}),
+        [symbolic, symbolic],
+    )
+
+
+def random_mixture(generator: np.random.Generator) -> Workload:
+    """Probabilities times values; the depth may be symbolic, and odd then."""
+    batch, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 3))
+    tokens = int(generator.choice([2, 3, 8, 17, 33]))
+    p = rounded(normal(generator, batch, heads, tokens, tokens))
+    v = rounded(normal(generator, batch, tokens, heads, width))
+    values = some_symbolic(generator, v.shape, [0, 1])
+    return Workload(
+        f"mixture of {values}",
+        lambda a, b: relax.op.matmul(a, relax.op.permute_dims(b, [0, 2, 1, 3]), out_dtype="float32"),
+        [p, v],
+        np.einsum("bhts,bshc->bhtc", p.astype(np.float64), v.astype(np.float64)),
+        frozenset({"matmul"}),
+        [[values[0], heads, values[1], values[1]], values],
+    )
+
+
+def random_convolution(generator: np.random.Generator) -> Workload:
+    """Dense, grouped by whole blocks, or depthwise."""
+    window = random_window(generator, largest=4)
+    kind = generator.choice(["dense", "dense", "grouped", "depthwise"])
+    if kind == "dense":
+        inputs, outputs, groups = 2 * int(generator.integers(1, 30)), int(generator.integers(1, 50)), 1
+        template = "conv2d"
+    elif kind == "grouped":
+        groups = int(generator.integers(2, 4))
+        inputs, outputs, template = 2 * groups * int(generator.integers(1, 9)), 16 * groups, "conv2d"
+    else:
+        inputs = outputs = groups = int(generator.integers(2, 50))
+        template = "depthwise_conv2d"
+    return convolution(generator, window, (inputs, outputs, groups), template)
+
+
+def convolution(
+    generator: np.random.Generator, window: Window, channels: tuple[int, int, int], template: str
+) -> Workload:
+    inputs, outputs, groups = channels
+    x = rounded(random_map(generator, inputs, window))
+    weight = rounded(filters(generator, outputs, inputs // groups, window))
+    symbolic = some_symbolic(generator, x.shape, [0, 2, 3])
+    return Workload(
+        f"{symbolic} * {weight.shape}, {window}, groups {groups}",
+        lambda data: relax.op.nn.conv2d(
+            data,
+            relax.const(weight, "bfloat16"),
+            strides=window.strides,
+            padding=window.padding,
+            dilation=window.dilation,
+            groups=groups,
+            out_dtype="float32",
+        ),
+        [x],
+        conv2d(x, weight, window, groups),
+        frozenset({template}),
+        [symbolic],
+    )
+
+
+def random_product(generator: np.random.Generator) -> Workload:
+    draws = (random_dense, random_scores, random_mixture)
+    return draws[int(generator.integers(len(draws)))](generator)
+
+
+FAMILIES = [random_product, random_convolution]
+
+
+@pytest.mark.parametrize("draw", FAMILIES)
+def test_random_products_agree_with_numpy(draw: Draw, seed: int) -> None:
+    check_random(draw, 2000 + seed, count=20)
+
+
+@pytest.mark.parametrize("draw", FAMILIES)
+def test_random_products_agree_with_numpy_without_dot_products(draw: Draw, avx2: str) -> None:
+    check_random(draw, 3000, target=avx2, count=4)
