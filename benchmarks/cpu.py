@@ -1,7 +1,8 @@
-"""Latency of whole models on the CPU beside ONNX Runtime and OpenVINO.
+"""Latency of whole models on the CPU beside ONNX Runtime, OpenVINO and stock TVM.
 
 Run it as ``python -m benchmarks.cpu`` in the root folder, on a quiet machine. Every peer has a process of its
 own, they take turns, and a ratio above 1 says how much faster relaxc is than the fastest of the others.
+``--precision bf16`` compares relaxc and OpenVINO, both in bfloat16.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .models.bert import BertConfig, build_bert
 from .models.catalogue import ARCHITECTURES, Feed, token_feed
 from .models.published import load
 from .onnxruntime_peer import OnnxRuntimeModel
-from .turns import Setup, take_turns
+from .turns import PeerRecord, Setup, take_turns
 
 MINILM = BertConfig(width=384, depth=6, heads=12)
 
@@ -46,17 +47,51 @@ class Workload:
 
 @dataclass(frozen=True)
 class Result:
-    """Median seconds of a call by peer, and what it took to compile."""
+    """What one model at one batch size came to.
+
+    Attributes:
+        model, batch, precision: what was measured.
+        compile_seconds: of relaxc.
+        gflop: the model's convolutions and products, two operations for each multiply-add; None if a shape
+            is unknown.
+        milliseconds: median of the calls, by peer; a peer that failed is missing.
+        peak_megabytes: memory that loading and running took at most, by peer.
+        failures: why a peer is missing.
+    """
 
     model: str
     batch: int
+    precision: str
     compile_seconds: float
-    seconds: dict[str, float]
+    gflop: float | None
+    milliseconds: dict[str, float]
+    peak_megabytes: dict[str, float]
+    failures: dict[str, str]
 
     @property
     def ratio(self) -> float:
         """How many times faster relaxc is than the fastest other."""
-        return min(t for name, t in self.seconds.items() if name != "relaxc") / self.seconds["relaxc"]
+        return (
+            min(t for name, t in self.milliseconds.items() if name != "relaxc") / self.milliseconds["relaxc"]
+        )
+
+    def share(self, ceiling_gflops: float) -> float | None:
+        """Of what the machine could compute in relaxc's time."""
+        return (
+            None if self.gflop is None else self.gflop / (self.milliseconds["relaxc"] / 1e3 * ceiling_gflops)
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure: turns of each peer, threads of a call, what relaxc and OpenVINO compute in, relaxc's
+    target, and whether stock TVM takes part."""
+
+    rounds: int
+    threads: int
+    precision: str
+    target: str
+    stock_tvm: bool
 
 
 def _published(name: str, value: str, shape: tuple[int, int, int]) -> Workload:
@@ -81,40 +116,71 @@ WORKLOADS: dict[str, Workload] = {
 }
 
 
+PEERS = ("relaxc", "onnxruntime", "openvino", "stock_tvm")
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
 def main() -> None:
     """Measure, print, and write JSON and a plot where asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(WORKLOADS), help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="batch sizes (default: 1)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each peer (default: 5)")
+    parser.add_argument("--precision", choices=list(_OPENVINO_PRECISIONS), default="fp32")
+    parser.add_argument("--target", default="native", help="relaxc's target (default: native)")
+    parser.add_argument("--stock-tvm", action="store_true", help="untuned TVM takes part; that takes minutes")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--plot", type=Path, help="write a PNG to this file")
     arguments = parser.parse_args()
     if unknown := set(arguments.models) - set(WORKLOADS):
         parser.error(f"unknown models: {', '.join(sorted(unknown))}")
-    results = list(_results(arguments.models, arguments.batch, arguments.rounds))
+    plan = Plan(
+        arguments.rounds, default_threads(), arguments.precision, arguments.target, arguments.stock_tvm
+    )
+    results = list(_results(arguments.models, arguments.batch, plan))
     print(f"geometric mean of the ratios: {_geometric_mean(result.ratio for result in results):.2f}")
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     if arguments.plot:
-        _plot(results, arguments.plot)
+        from .cpu_plot import plot
+
+        plot(results, arguments.plot)
 
 
-def _results(models: Sequence[str], batches: Sequence[int], rounds: int) -> Iterable[Result]:
-    threads = default_threads()
-    print(f"fp32, {threads} threads, medians in ms; ratio: fastest other / relaxc")
-    peers = f"{'relaxc':>10}{'ONNX Runtime':>14}{'OpenVINO':>10}"
-    print(f"{'model':16}{'batch':>6}{peers}{'ratio':>7}{'compile':>10}")
+def _results(models: Sequence[str], batches: Sequence[int], plan: Plan) -> Iterator[Result]:
+    ceiling = _ceiling(plan.threads)
+    print(
+        f"{plan.precision}, target {plan.target}, {plan.threads} threads, fp32 ceiling {ceiling:.0f} GFLOP/s;"
+        " medians in ms, peak memory in MB; ratio: fastest other / relaxc"
+    )
+    print(f"{'model':16}{'batch':>6}", *(f"{peer:>11}" for peer in PEERS), end=" ", sep="")
+    print(f"{'ratio':>7}{'ceiling':>9}{'compile':>10}  memory: relaxc, others")
     for name in models:
         for batch in batches:
-            result = measure(name, batch, rounds, threads)
-            times = [1e3 * result.seconds[peer] for peer in ("relaxc", "onnxruntime", "openvino")]
-            row = f"{name:16}{batch:6}{times[0]:10.2f}{times[1]:14.2f}{times[2]:10.2f}{result.ratio:7.2f}"
-            print(f"{row}{result.compile_seconds:8.1f} s", flush=True)
+            result = measure(name, batch, plan)
+            print(_row(result, ceiling), flush=True)
             yield result
 
 
-def measure(name: str, batch: int, rounds: int, threads: int) -> Result:
+def _row(result: Result, ceiling: float) -> str:
+    times = (result.milliseconds.get(peer) for peer in PEERS)
+    cells = "".join(f"{'-':>11}" if time is None else f"{time:11.2f}" for time in times)
+    share = result.share(ceiling)
+    return (
+        f"{result.model:16}{result.batch:6}{cells} {result.ratio:7.2f}"
+        f"{'-' if share is None else f'{share:.0%}':>9}{result.compile_seconds:8.1f} s  "
+        + ", ".join(f"{result.peak_megabytes[peer]:.0f}" for peer in PEERS if peer in result.peak_megabytes)
+        + "".join(f"; {peer}: {failure}" for peer, failure in result.failures.items())
+    )
+
+
+def _ceiling(threads: int) -> float:
+    from relaxc.targets.cpu.ceilings import measure_ceilings
+
+    return measure_ceilings(threads).gflops
+
+
+def measure(name: str, batch: int, plan: Plan) -> Result:
     """One model at one batch size."""
     workload = WORKLOADS[name]
     with tempfile.TemporaryDirectory() as folder:
@@ -122,22 +188,48 @@ def measure(name: str, batch: int, rounds: int, threads: int) -> Result:
         onnx.save(workload.build(batch), model)
         arrays = workload.feed(batch)
         np.savez(feed, **arrays)  # type: ignore[arg-type]
-        compile_seconds = _compile(model, artifact, {k: v.shape for k, v in arrays.items()})
-        peers: dict[str, tuple[Setup, tuple[Any, ...]]] = {
-            "relaxc": (_relaxc, (artifact, feed, threads)),
-            "onnxruntime": (_onnxruntime, (model, feed, threads)),
-            "openvino": (_openvino, (model, feed, threads)),
-        }
-        times = take_turns(peers, rounds)
-    return Result(name, batch, compile_seconds, {peer: statistics.median(t) for peer, t in times.items()})
+        shapes = {k: v.shape for k, v in arrays.items()}
+        compile_seconds = _compile(model, artifact, shapes, plan)
+        records = take_turns(_peers(model, artifact, feed, shapes, plan), plan.rounds)
+        gflop = _gflop(model, shapes)
+    return Result(name, batch, plan.precision, compile_seconds, gflop, *_medians(records))
 
 
-def _compile(model: Path, artifact: Path, shapes: dict[str, tuple[int, ...]]) -> float:
+def _medians(records: dict[str, PeerRecord]) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
+    ran = {peer: record for peer, record in records.items() if record.failure is None}
+    return (
+        {peer: 1e3 * statistics.median(record.seconds) for peer, record in ran.items()},
+        {peer: record.peak_bytes / 2**20 for peer, record in ran.items()},
+        {peer: record.failure for peer, record in records.items() if record.failure is not None},
+    )
+
+
+def _peers(
+    model: Path, artifact: Path, feed: Path, shapes: dict[str, tuple[int, ...]], plan: Plan
+) -> dict[str, tuple[Setup, tuple[Any, ...]]]:
+    peers: dict[str, tuple[Setup, tuple[Any, ...]]] = {"relaxc": (_relaxc, (artifact, feed, plan.threads))}
+    if plan.precision == "fp32":
+        peers["onnxruntime"] = (_onnxruntime, (model, feed, plan.threads))
+    peers["openvino"] = (_openvino, (model, feed, plan.threads, _OPENVINO_PRECISIONS[plan.precision]))
+    if plan.stock_tvm:
+        peers["stock_tvm"] = (_stock_tvm, (model, feed, shapes))
+    return peers
+
+
+def _gflop(model: Path, shapes: dict[str, tuple[int, ...]]) -> float | None:
+    from relaxc.compiler.reports.onnx_summary import summarize_onnx
+
+    summary = summarize_onnx(model, shapes)
+    operations = summary.flops.value
+    return None if summary.uncounted or operations is None else operations / 1e9
+
+
+def _compile(model: Path, artifact: Path, shapes: dict[str, tuple[int, ...]], plan: Plan) -> float:
     import relaxc
 
     compile = relaxc.compile  # imports the compiler
     started = time.perf_counter()
-    compile(model, shapes=shapes).save(artifact)
+    compile(model, plan.target, shapes=shapes, precision=plan.precision).save(artifact)
     return time.perf_counter() - started
 
 
@@ -153,33 +245,23 @@ def _onnxruntime(model: Path, feed: Path, threads: int) -> Callable[[], object]:
     return lambda: session.run(arrays)
 
 
-def _openvino(model: Path, feed: Path, threads: int) -> Callable[[], object]:
+def _openvino(model: Path, feed: Path, threads: int, precision: str = "f32") -> Callable[[], object]:
     from .openvino_peer import OpenVinoModel
 
-    compiled, arrays = OpenVinoModel(model, threads), dict(np.load(feed))
+    compiled, arrays = OpenVinoModel(model, threads, precision), dict(np.load(feed))
+    return lambda: compiled.run(arrays)
+
+
+def _stock_tvm(model: Path, feed: Path, shapes: dict[str, tuple[int, ...]]) -> Callable[[], object]:
+    from .stock_tvm_peer import StockTvmModel
+
+    compiled, arrays = StockTvmModel(model, shapes), dict(np.load(feed))
     return lambda: compiled.run(arrays)
 
 
 def _geometric_mean(values: Iterable[float]) -> float:
     logarithms = [math.log(value) for value in values]
     return math.exp(sum(logarithms) / len(logarithms))
-
-
-def _plot(results: Sequence[Result], path: Path) -> None:
-    """Bars of the time of each peer relative to relaxc's."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(10, 4))
-    places = np.arange(len(results))
-    for offset, peer in enumerate(("relaxc", "onnxruntime", "openvino")):
-        relative = [result.seconds[peer] / result.seconds["relaxc"] for result in results]
-        axes.bar(places + (offset - 1) * 0.27, relative, 0.27, label=peer)
-    labels = [r.model if r.batch == 1 else f"{r.model} x{r.batch}" for r in results]
-    axes.set_xticks(places, labels, rotation=30, ha="right")
-    axes.set_ylabel("time relative to relaxc")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -126,14 +126,17 @@ def _start_times(files: Files, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def _latencies(files: Files, threads: int, rounds: int) -> dict[str, Any]:
-    times = take_turns(
+    records = take_turns(
         {
             "relaxc": (_relaxc_call, (files, threads)),
             "onnxruntime": (_onnxruntime_call, (files, threads)),
         },
         rounds,
     )
-    return {name: {"median": statistics.median(t), "minimum": min(t)} for name, t in times.items()}
+    return {
+        name: {"median": statistics.median(record.seconds), "minimum": min(record.seconds)}
+        for name, record in records.items()
+    }
 
 
 def _relaxc_call(files: Files, threads: int) -> Callable[[], object]:

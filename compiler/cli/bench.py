@@ -48,16 +48,19 @@ def bench(
     from ...runtime.atomic_file import check_writable
     from ...runtime.processor import default_threads
     from ..reports.latency import Budget, summarize, time_runs
+    from ..reports.peak_memory import PeakMemory
 
     for file in filter(None, (trace, json_file)):
         check_writable(file)
+    memory = PeakMemory()
     executable = load(artifact, threads or max(1, default_threads() // streams))
     inputs = sample_inputs(executable.inputs, parse_shapes(shape))
     runs = time_runs(lambda: executable.run(inputs), Budget(warmup, repeat, seconds), streams)
     summary = summarize(runs)
-    _print_latency(summary, executable.num_threads, streams)
+    peak_bytes = memory.bytes()
+    _print_latency(summary, executable.num_threads, streams, peak_bytes)
     recorded = _record(executable, inputs) if profile or trace else []
-    numbers = _numbers(artifact, executable.num_threads, streams, summary)
+    numbers = _numbers(artifact, executable.num_threads, streams, summary) | {"peak_bytes": peak_bytes}
     if profile:
         numbers |= _print_profile(executable, recorded)
     if trace:
@@ -87,12 +90,14 @@ def _numbers(artifact: Path, threads: int, streams: int, summary: LatencySummary
     }
 
 
-def _print_latency(summary: LatencySummary, threads: int, streams: int) -> None:
+def _print_latency(summary: LatencySummary, threads: int, streams: int, peak_bytes: int) -> None:
     grid = table("runs", "min", "median", "p90", "p99", "throughput", numbers_from=0)
     times = (summary.minimum, summary.median, summary.p90, summary.p99)
     grid.add_row(str(summary.runs), *(f"{time:.3f} ms" for time in times), f"{summary.throughput:.1f}/s")
     results().print(grid)
     results().print(f"{threads} thread(s) a run, {streams} stream(s)")
+    megabytes = peak_bytes / 2**20
+    results().print(f"peak memory of loading and running: {megabytes:.1f} MB, mapped weights included")
 
 
 def _print_profile(executable: Executable, recorded: list[list[KernelCall]]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def test_latency_and_throughput_are_reported(command: Any, dense: Path, tmp_path
         0 < latency["minimum"] <= latency["median"] <= latency["p90"] <= latency["p99"] <= latency["maximum"]
     )
     assert numbers["throughput_per_second"] > 0
+    assert 0 < numbers["peak_bytes"] < 100 << 20
+    assert "peak memory" in done.out
 
 
 def test_kernels_are_profiled_and_traced(
