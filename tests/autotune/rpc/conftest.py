@@ -70,7 +70,7 @@ def servers(tracker: Tracker) -> Iterator[Servers]:
     servers.end()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Fails if that does not become true."""
     deadline = time.monotonic() + seconds
     while not condition():
