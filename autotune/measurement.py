@@ -78,7 +78,7 @@ class RunOptions:
     Attributes:
         threads: how many threads a kernel may use.
         warmup: calls of each kernel before the timing.
-        repetitions: the least and the most timed rounds; a round calls each kernel of the group.
+        repetitions: the least and the most undisturbed rounds; a round calls each kernel of the group.
         confidence_width: the timing ends when, for each kernel, the 95 % confidence interval of the median is
             narrower than this part of the median.
         round_seconds: a kernel is called several times in a round until they have taken about this long.
@@ -91,10 +91,10 @@ class RunOptions:
 
     threads: int
     warmup: int = 2
-    repetitions: tuple[int, int] = (5, 60)
+    repetitions: tuple[int, int] = (10, 60)
     confidence_width: float = 0.03
-    round_seconds: float = 0.002
-    max_seconds: float = 0.6
+    round_seconds: float = 0.001
+    max_seconds: float = 1.0
     time_limit: float = 20.0
     flush_cache: bool = False
     tolerance: float = 2e-4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -139,21 +140,38 @@ def _relative_error(result: Array, expected: Array) -> float:
 
 
 def time_in_turns(calls: Sequence[Callable[[], None]], options: RunOptions) -> list[tuple[float, ...]]:
-    """The seconds of one call of each of ``calls``, for every round."""
+    """The seconds of one call of each of ``calls``, for every round.
+
+    A round in which the system gave the processor to somebody else says little about ``calls``: it is left
+    out, unless nearly all rounds are like that.
+    """
+    order = np.random.default_rng(options.seed)
     counts = [_calls_per_round(call, options) for call in calls]
     scratch = np.zeros(_FLUSH_BYTES, np.uint8) if options.flush_cache else None
-    times: list[list[float]] = [[] for _ in calls]
-    deadline = time.perf_counter() + options.max_seconds
+    clean: list[list[float]] = []
+    disturbed: list[list[float]] = []
     least, most = options.repetitions
-    for turn in range(most):
-        for call, count, row in zip(calls, counts, times, strict=True):
-            if scratch is not None:
-                scratch += 1
-            row.append(_seconds_per_call(call, count))
-        settled = all(interval_width(row) < options.confidence_width for row in times)
-        if turn + 1 >= least and (settled or time.perf_counter() > deadline):
-            break
-    return [tuple(row) for row in times]
+    deadline = time.perf_counter() + options.max_seconds
+    while len(clean) < most and time.perf_counter() < deadline and not _settled(clean, options):
+        interruptions = _interruptions()
+        # Another order in every round: a fixed one may fall into step with the scheduler's.
+        row = [0.0] * len(calls)
+        for i in order.permutation(len(calls)):
+            row[i] = _seconds_per_call(calls[i], counts[i], scratch)
+        (clean if _interruptions() == interruptions else disturbed).append(row)
+    rounds = clean if len(clean) >= least else clean + disturbed
+    return list(zip(*rounds, strict=True))
+
+
+def _settled(rounds: Sequence[Sequence[float]], options: RunOptions) -> bool:
+    return len(rounds) >= options.repetitions[0] and all(
+        interval_width(times) < options.confidence_width for times in zip(*rounds, strict=True)
+    )
+
+
+def _interruptions() -> int:
+    """How often any thread of this process had to leave its processor against its will."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _calls_per_round(call: Callable[[], None], options: RunOptions) -> int:
@@ -162,7 +180,10 @@ def _calls_per_round(call: Callable[[], None], options: RunOptions) -> int:
     return 1 if options.flush_cache else max(1, round(options.round_seconds / max(seconds, 1e-7)))
 
 
-def _seconds_per_call(call: Callable[[], None], count: int) -> float:
+def _seconds_per_call(call: Callable[[], None], count: int, scratch: Array | None = None) -> float:
+    """The mean of ``count`` calls, after writing to ``scratch`` if given, which empties the caches."""
+    if scratch is not None:
+        scratch += 1
     start = time.perf_counter_ns()
     for _ in range(count):
         call()

@@ -6,8 +6,9 @@ input channels and the window; the epilogue runs on the tile before it is writte
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -38,9 +39,26 @@ class Conv2dWorkload:
 
 @dataclass(frozen=True)
 class Conv2dConfig:
-    """The accumulators: columns by output-channel blocks."""
+    """A schedule.
+
+    Attributes:
+        tile: the accumulators in a row of the output: columns by output-channel blocks.
+        height: in how many rows of the output a tile has accumulators.
+        rows_outside: whether all output channels of a row are computed before the next row, not all rows of
+            some channels before the next channels.
+        staged: see ``place_tile``.
+        window_inside: whether a block of input channels goes through the whole window before the next block.
+        unroll: reduction steps in the body of the innermost loop.
+        prefetch: whether the next channels' weights are fetched early.
+    """
 
     tile: RegisterTile
+    height: int
+    rows_outside: bool
+    staged: bool
+    window_inside: bool
+    unroll: int
+    prefetch: bool
 
 
 class Conv2dTemplate:
@@ -65,21 +83,85 @@ class Conv2dTemplate:
         return Conv2dWorkload(out_blocks, height, width, (R, S), C, lanes, in_lanes)
 
     def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:
-        return (Conv2dConfig(tile) for tile in tiles(_problem(workload), machine))
+        for tile, height in _tiles(workload, machine):
+            choices = itertools.product(
+                (False, True), _stagings(workload, tile), _window_orders(workload), _unrollings(workload)
+            )
+            for rows_outside, staged, window_inside, unroll in choices:
+                for prefetch in (
+                    (False, True) if _prefetchable(workload, tile, height, rows_outside) else (False,)
+                ):
+                    yield Conv2dConfig(tile, height, rows_outside, staged, window_inside, unroll, prefetch)
 
     def default(self, workload: Conv2dWorkload, machine: Machine) -> Conv2dConfig:
-        return Conv2dConfig(best_tile(_problem(workload), machine))
+        tile = best_tile(_problem(workload), machine)
+        sweep = _sweep(workload, tile, 1)
+        prefetch = sweep is not None and sweep.gains_from_prefetching
+        staged = True in _stagings(workload, tile) and _steps(workload) >= STAGING_STEPS
+        return Conv2dConfig(
+            tile,
+            height=1,
+            rows_outside=False,
+            staged=staged or False not in _stagings(workload, tile),
+            window_inside=True in _window_orders(workload),
+            unroll=1,
+            prefetch=prefetch,
+        )
 
     def apply(self, sch: Schedule, workload: Conv2dWorkload, config: Conv2dConfig) -> None:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
-        _tile(sch, anchor, last, workload, config.tile)
-        step = _accumulate(sch, anchor, workload)
-        sweep = _sweep(workload, config.tile)
-        if sweep is not None and sweep.gains_from_prefetching:
+        _tile(sch, anchor, last, config)
+        step = _accumulate(sch, anchor, workload, config)
+        sweep = _sweep(workload, config.tile, config.height)
+        if config.prefetch and sweep is not None:
             mark_prefetch(sch, step, sweep)
+
+
+def _tiles(workload: Conv2dWorkload, machine: Machine) -> Iterator[tuple[RegisterTile, int]]:
+    """Tiles in one row of the output and in several; no tile overruns the output's height."""
+    problem = _problem(workload)
+    most = {tile.vectors: tile.rows for tile in tiles(replace(problem, rows=None), machine)}
+    for tile in tiles(problem, machine):
+        for height in (1, 2, 3, 4, 7):
+            fits = tile.rows * height <= most.get(tile.vectors, 0)
+            if height == 1 or (workload.height is not None and workload.height % height == 0 and fits):
+                yield tile, height
+
+
+def _stagings(workload: Conv2dWorkload, tile: RegisterTile) -> tuple[bool, ...]:
+    exact = workload.width is not None and workload.width % tile.rows == 0
+    return (False, True) if exact else (True,)
+
+
+def _window_orders(workload: Conv2dWorkload) -> tuple[bool, ...]:
+    R, S = workload.window
+    if not _is_blocked(workload):
+        return (False,)
+    return (False, True) if R * S > 1 and workload.channels > workload.in_lanes else (True,)
+
+
+def _unrollings(workload: Conv2dWorkload) -> tuple[int, ...]:
+    inner = workload.in_lanes if _is_blocked(workload) else workload.channels
+    return tuple(steps for steps in (1, 2, 4) if (inner % steps == 0 and steps < inner) or steps == 1)
+
+
+def _prefetchable(workload: Conv2dWorkload, tile: RegisterTile, height: int, rows_outside: bool) -> bool:
+    """Whether a sweep over the rows has time to fetch the next channels' weights."""
+    sweep = None if rows_outside else _sweep(workload, tile, height)
+    return sweep is not None and sweep.lines_per_tile <= sweep.steps
+
+
+def _is_blocked(workload: Conv2dWorkload) -> bool:
+    """Whether the reduction can go through the input block by block."""
+    return workload.in_lanes > 1 and workload.channels % workload.in_lanes == 0
+
+
+def _steps(workload: Conv2dWorkload) -> int:
+    R, S = workload.window
+    return R * S * workload.channels
 
 
 def _problem(workload: Conv2dWorkload) -> TileProblem:
@@ -91,42 +173,50 @@ def _problem(workload: Conv2dWorkload) -> TileProblem:
     )
 
 
-def _tile(
-    sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: Conv2dWorkload, tile: RegisterTile
-) -> None:
+def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig) -> None:
     n, o, h, w, lane = sch.get_loops(last)
-    o, o_inner = sch.split(o, [None, tile.vectors])
-    w, w_inner = sch.split(w, [None, tile.rows])
-    sch.reorder(n, o, h, w, w_inner, o_inner, lane)
-    parallelise_nest(sch, [n, o, h])
-    R, S = workload.window
-    exact = workload.width is not None and workload.width % tile.rows == 0
-    place_tile(sch, anchor, last, w, staged=not exact or R * S * workload.channels >= STAGING_STEPS)
+    o, o_inner = sch.split(o, [None, config.tile.vectors])
+    w, w_inner = sch.split(w, [None, config.tile.rows])
+    inner = [w_inner, o_inner, lane]
+    if config.height > 1:
+        h, h_inner = sch.split(h, [None, config.height])
+        inner = [h_inner, *inner]
+    sch.reorder(n, o, h, w, *inner)
+    if config.rows_outside:
+        sch.reorder(h, o)
+        parallelise_nest(sch, [n, h, o])
+    else:
+        parallelise_nest(sch, [n, o, h])
+    place_tile(sch, anchor, last, w, staged=config.staged)
 
 
-def _sweep(workload: Conv2dWorkload, tile: RegisterTile) -> PanelSweep | None:
+def _sweep(workload: Conv2dWorkload, tile: RegisterTile, height: int) -> PanelSweep | None:
     """How the tiles of an output-channel block go over its weights; None where extents are symbolic."""
     if workload.height is None or workload.width is None:
         return None
-    R, S = workload.window
     return PanelSweep(
         panel_axis=1,
         panels=tile.vectors,
-        steps=R * S * workload.channels,
+        steps=_steps(workload),
         step_bytes=workload.lanes * 4,
         row_axes=(
-            RowTiles(2, 1, workload.height),
+            RowTiles(2, height, workload.height // height),
             RowTiles(3, tile.rows, -(-workload.width // tile.rows)),
         ),
     )
 
 
-def _accumulate(sch: Schedule, anchor: SBlockRV, workload: Conv2dWorkload) -> LoopRV:
+def _accumulate(sch: Schedule, anchor: SBlockRV, workload: Conv2dWorkload, config: Conv2dConfig) -> LoopRV:
     """Returns the innermost loop of the reduction."""
     n, o, h, w, lane, r, s, c = sch.get_loops(anchor)[-8:]
     reduction = [r, s, c]
-    if workload.in_lanes > 1 and workload.channels % workload.in_lanes == 0:
+    if _is_blocked(workload):
         c_outer, c = sch.split(c, [None, workload.in_lanes])
-        reduction = [c_outer, r, s, c]
+        reduction = [c_outer, r, s, c] if config.window_inside else [r, s, c_outer, c]
+    if config.unroll > 1:
+        c, step = sch.split(c, [None, config.unroll])
+        reduction = [*reduction[:-1], c, step]
     accumulate(sch, anchor, reduction, [n, h, w, o], lane)
+    if config.unroll > 1:
+        sch.unroll(reduction[-1])
     return reduction[-1]
