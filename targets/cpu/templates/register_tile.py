@@ -11,7 +11,7 @@ MAX_ROWS = 28
 """No tile is taller: the slack that compute definitions leave is 31 rows, and registers end here anyway."""
 MAX_SYMBOLIC_VECTORS = 4
 """A wider tile would overrun a symbolic axis by more than compute definitions allow."""
-FMA_CHAINS = 10
+FMA_CHAINS = 12
 """Independent accumulators that hide the latency of two fused multiply-add units of four to five cycles."""
 COST_TOLERANCE = 0.05
 """Tiles whose estimates differ by less ran equally fast; the smaller of them make less code."""
@@ -42,13 +42,13 @@ class TileProblem:
 
 
 def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
-    """All tiles whose accumulators, vector operands and two spares fit in the registers."""
+    """All tiles whose accumulators, vector operands and one spare fit in the registers."""
     top = MAX_ROWS if problem.rows is None else min(MAX_ROWS, problem.rows)
     widest = MAX_SYMBOLIC_VECTORS if problem.vectors is None else machine.vector_registers // 2
     for vectors in range(1, widest + 1):
         if problem.vectors is not None and problem.vectors % vectors:
             continue
-        room = (machine.vector_registers - 2 - vectors) // vectors
+        room = (machine.vector_registers - 1 - vectors) // vectors
         yield from (RegisterTile(rows, vectors) for rows in range(1, min(top, room) + 1))
 
 
