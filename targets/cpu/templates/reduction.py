@@ -38,6 +38,7 @@ class ReductionTemplate:
     """See the module's description."""
 
     name = "reduction"
+    version = 1
 
     def matches(self, sch: Schedule) -> ReductionWorkload | None:
         if not is_schedulable(sch):
