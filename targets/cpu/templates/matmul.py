@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,9 +38,22 @@ class MatmulWorkload:
 
 @dataclass(frozen=True)
 class MatmulConfig:
-    """The accumulators: rows by panels."""
+    """A schedule.
+
+    Attributes:
+        tile: the accumulators: rows by panels.
+        row_block: how many tiles of rows meet all panels before the next ones; 0 if all rows meet a group of
+            panels before the next group.
+        staged: see ``place_tile``.
+        unroll: reduction steps in the body of the innermost loop.
+        prefetch: whether the next group of panels is fetched early.
+    """
 
     tile: RegisterTile
+    row_block: int
+    staged: bool
+    unroll: int
+    prefetch: bool
 
 
 class MatmulTemplate:
@@ -62,22 +76,41 @@ class MatmulTemplate:
         return MatmulWorkload(len(batch), rows, inner, panels, lanes, whole, packed)
 
     def space(self, workload: MatmulWorkload, machine: Machine) -> Iterator[MatmulConfig]:
-        return (MatmulConfig(tile) for tile in tiles(_problem(workload), machine))
+        for tile in tiles(_problem(workload), machine):
+            choices = itertools.product(
+                _row_blocks(workload, tile), _stagings(workload, tile), _unrollings(workload)
+            )
+            for row_block, staged, unroll in choices:
+                yield MatmulConfig(tile, row_block, staged, unroll, prefetch=False)
+                if row_block == 0 and _prefetchable(workload, tile):
+                    yield MatmulConfig(tile, row_block, staged, unroll, prefetch=True)
 
     def default(self, workload: MatmulWorkload, machine: Machine) -> MatmulConfig:
-        return MatmulConfig(best_tile(_problem(workload), machine))
+        tile = best_tile(_problem(workload), machine)
+        sweep = _sweep(workload, tile)
+        long = workload.inner is None or workload.inner >= STAGING_STEPS
+        return MatmulConfig(
+            tile,
+            row_block=0,
+            staged=long or False not in _stagings(workload, tile),
+            unroll=1,
+            prefetch=sweep is not None and sweep.gains_from_prefetching,
+        )
 
     def apply(self, sch: Schedule, workload: MatmulWorkload, config: MatmulConfig) -> None:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
-        _tile(sch, anchor, last, workload, config.tile)
+        _tile(sch, anchor, last, workload, config)
         *tile, lane, k = sch.get_loops(anchor)[-4 - workload.batch_axes :]
-        accumulate(sch, anchor, [k], tile, lane)
+        reduction = list(sch.split(k, [None, config.unroll])) if config.unroll > 1 else [k]
+        accumulate(sch, anchor, reduction, tile, lane)
+        if config.unroll > 1:
+            sch.unroll(reduction[-1])
         sweep = _sweep(workload, config.tile)
-        if sweep is not None and sweep.gains_from_prefetching:
-            mark_prefetch(sch, k, sweep)
+        if config.prefetch and sweep is not None:
+            mark_prefetch(sch, reduction[-1], sweep)
 
 
 def _problem(workload: MatmulWorkload) -> TileProblem:
@@ -97,15 +130,41 @@ def _sweep(workload: MatmulWorkload, tile: RegisterTile) -> PanelSweep | None:
     )
 
 
+def _row_blocks(workload: MatmulWorkload, tile: RegisterTile) -> tuple[int, ...]:
+    if workload.rows is None or workload.panels is None or workload.panels == tile.vectors:
+        return (0,)
+    count = -(-workload.rows // tile.rows)
+    return (0, *(block for block in (1, 2, 4, 8, 16) if block < count and count % block == 0))
+
+
+def _stagings(workload: MatmulWorkload, tile: RegisterTile) -> tuple[bool, ...]:
+    exact = workload.rows is not None and workload.rows % tile.rows == 0 and workload.whole_panels
+    return (False, True) if exact else (True,)
+
+
+def _unrollings(workload: MatmulWorkload) -> tuple[int, ...]:
+    inner = workload.inner
+    return (1, *(steps for steps in (2, 4, 8) if inner is not None and inner % steps == 0 and steps < inner))
+
+
+def _prefetchable(workload: MatmulWorkload, tile: RegisterTile) -> bool:
+    """Whether a sweep over the rows has time to fetch the next group of panels."""
+    sweep = _sweep(workload, tile)
+    return sweep is not None and sweep.lines_per_tile <= sweep.steps
+
+
 def _tile(
-    sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: MatmulWorkload, tile: RegisterTile
+    sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: MatmulWorkload, config: MatmulConfig
 ) -> None:
     *batch, m, n = sch.get_loops(last)
-    m, m_inner = sch.split(m, [None, tile.rows])
-    n, n_inner, lane = sch.split(n, [None, tile.vectors, workload.lanes])
+    m, m_inner = sch.split(m, [None, config.tile.rows])
+    n, n_inner, lane = sch.split(n, [None, config.tile.vectors, workload.lanes])
     # Columns outside the rows, so that panels stay in cache.
     sch.reorder(*batch, n, m, m_inner, n_inner, lane)
-    at = parallelise_nest(sch, [*batch, n, m])
-    exact = workload.rows is not None and workload.rows % tile.rows == 0 and workload.whole_panels
-    staged = not exact or workload.inner is None or workload.inner >= STAGING_STEPS
-    place_tile(sch, anchor, last, at, staged=staged, whole_vectors=workload.whole_panels)
+    outer = [n, m]
+    if config.row_block:
+        m_outer, m = sch.split(m, [None, config.row_block])
+        sch.reorder(m_outer, n, m)
+        outer = [m_outer, n, m]
+    at = parallelise_nest(sch, [*batch, *outer])
+    place_tile(sch, anchor, last, at, staged=config.staged, whole_vectors=workload.whole_panels)
