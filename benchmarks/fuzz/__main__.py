@@ -87,8 +87,6 @@ def _fuzz_files(arguments: argparse.Namespace) -> int:
     )
     outcomes = {file.name: outcome for file, outcome in zip(files, found, strict=True)}
     failed = failures(outcomes, ())
-    for name in failed:
-        print(f"{name}: {outcomes[name].cause}: {outcomes[name].reason}")
     print_summary(f"{len(files)} broken files", outcomes, ())
     return int(bool(failed))
 

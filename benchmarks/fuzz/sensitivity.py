@@ -8,19 +8,19 @@ nobody may differ. Parker, "Monte Carlo Arithmetic: Exploiting Randomness in Flo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper, numpy_helper
 
 Array = np.ndarray[Any, Any]
 
 DRAWS = 8
 
 # A few units in the last place, which fused and reordered arithmetic and polynomials may cost.
-_NOISE = {TensorProto.FLOAT: 2.0**-21, TensorProto.DOUBLE: 2.0**-50, TensorProto.FLOAT16: 2.0**-9}
+_NOISE = {"float32": 2.0**-21, "float64": 2.0**-50, "float16": 2.0**-9}
 
 # These choose, move or cut elements, whose value they leave as it is: all implementations agree to the bit.
 _EXACT = frozenset((
@@ -33,12 +33,25 @@ _EXACT = frozenset((
 ))  # fmt: skip
 
 
-def noisy_variants(model: onnx.ModelProto, seed: int = 0) -> Iterator[onnx.ModelProto]:
-    """``DRAWS`` copies of a model, each with other noise."""
-    types = _element_types(model)
+def noisy_variants(
+    model: onnx.ModelProto, values: Mapping[str, Any], every_use: bool, seed: int = 0
+) -> Iterator[onnx.ModelProto]:
+    """``DRAWS`` copies of a model, each with other noise.
+
+    Args:
+        model: without subgraphs.
+        values: every value of one run by name.
+        every_use: whether every use of a value sees it with noise of its own, as if it were computed anew.
+        seed: of the noise.
+    """
     generator = np.random.default_rng(seed)
     for _ in range(DRAWS):
-        yield _noisy(model, types, generator)
+        noisy = onnx.ModelProto()
+        noisy.CopyFrom(model)
+        del noisy.graph.node[:]
+        for node in model.graph.node:
+            _append(noisy.graph, node, values, every_use, generator)
+        yield noisy
 
 
 def instability(reference: Array, draws: list[Array]) -> Array:
@@ -51,29 +64,36 @@ def instability(reference: Array, draws: list[Array]) -> Array:
     return np.where((kinds == kinds[0]).all(axis=0), np.where(finite[0], spread, 0), np.inf)
 
 
-def _element_types(model: onnx.ModelProto) -> Mapping[str, int]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    return {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.output]}
+def _append(
+    graph: onnx.GraphProto,
+    original: onnx.NodeProto,
+    values: Mapping[str, Any],
+    every_use: bool,
+    generator: np.random.Generator,
+) -> None:
+    """Adds a node; unless it is exact, with noise on what it reads or on what it gives."""
+    node = onnx.NodeProto()
+    node.CopyFrom(original)
+    noisy = [] if node.op_type in _EXACT else _floats(node.input if every_use else node.output, values)
+    prefix = f"{len(graph.node)}/"
+    if every_use:
+        graph.node.extend(_noise(graph, name, prefix + name, values[name], generator) for name in noisy)
+        node.input[:] = [prefix + name if name in noisy else name for name in node.input]
+        graph.node.append(node)
+    else:
+        node.output[:] = [prefix + name if name in noisy else name for name in node.output]
+        graph.node.append(node)
+        graph.node.extend(_noise(graph, prefix + name, name, values[name], generator) for name in noisy)
 
 
-def _noisy(
-    model: onnx.ModelProto, types: Mapping[str, int], generator: np.random.Generator
-) -> onnx.ModelProto:
-    noisy = onnx.ModelProto()
-    noisy.CopyFrom(model)
-    del noisy.graph.node[:]
-    for original in model.graph.node:
-        node = onnx.NodeProto()
-        node.CopyFrom(original)
-        noisy.graph.node.append(node)
-        if node.op_type in _EXACT:
-            continue
-        for position, name in enumerate(original.output):
-            if (scale := _NOISE.get(types.get(name, 0))) is not None:
-                noisy.graph.node[-1].output[position] = exact = f"{name}/exact"
-                factor = helper.make_tensor(
-                    f"{name}/noise", types[name], (), [1 + scale * generator.uniform(-1, 1)]
-                )
-                noisy.graph.initializer.append(factor)
-                noisy.graph.node.append(helper.make_node("Mul", [exact, factor.name], [name]))
-    return noisy
+def _floats(names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if np.asarray(values.get(name)).dtype.name in _NOISE]
+
+
+def _noise(
+    graph: onnx.GraphProto, source: str, target: str, value: Array, generator: np.random.Generator
+) -> onnx.NodeProto:
+    scale, dtype = _NOISE[value.dtype.name], value.dtype
+    factor = np.asarray(1 + scale * generator.uniform(-1, 1, np.shape(value)), dtype)
+    graph.initializer.append(numpy_helper.from_array(factor, f"{target}/noise"))
+    return helper.make_node("Mul", [source, f"{target}/noise"], [target])

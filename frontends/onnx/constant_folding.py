@@ -10,6 +10,7 @@ import onnx
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops._op_list import load_op
 
+from ...runtime.errors import InvalidModelError
 from .node import Node
 from .values import Array, Value
 
@@ -69,5 +70,9 @@ def _is_small(node: Node) -> bool:
 
 
 def constant_tensor(proto: onnx.TensorProto) -> Array:
-    """An ONNX tensor as a NumPy array."""
-    return np.asarray(onnx.numpy_helper.to_array(proto))
+    """An ONNX tensor as a NumPy array. Raises InvalidModelError if it has more or less data than elements."""
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(proto))
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidModelError(f"tensor '{proto.name}' is broken: {reason}") from None

@@ -22,8 +22,8 @@ def with_bodies(graph: onnx.GraphProto) -> None:
             texts = {a.name: a for a in node.attribute}
             if "xs" not in texts or "y" not in texts:
                 raise InvalidModelError("Gradient needs the attributes xs and y")
-            sources = [s.decode() for s in [*texts["xs"].strings, *_listed(texts, "zs")]]
-            body = _between(graph.node, sources, texts["y"].s.decode())
+            sources = [s.decode(errors="replace") for s in [*texts["xs"].strings, *_listed(texts, "zs")]]
+            body = _between(graph.node, sources, texts["y"].s.decode(errors="replace"))
             node.attribute.append(onnx.helper.make_attribute("body", body))
 
 

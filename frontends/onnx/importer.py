@@ -28,18 +28,8 @@ from .results import result_expression, result_spec
 from .scope import Scope
 from .shape_evaluators import evaluate
 from .signature import GraphInputs, bind_inputs
+from .tensor_sizes import is_addressable, known_extents
 from .values import SymbolicArray, Value
-
-_CONVERSION_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What TVM, NumPy and onnx raise when a node contradicts its operator's specification."""
 
 
 def import_onnx(
@@ -142,7 +132,7 @@ class _Walk:
             if node.label in str(error):
                 raise
             raise _located(error, node.label) from error
-        except _CONVERSION_ERRORS as error:
+        except Exception as error:  # whatever TVM, NumPy and onnx raise when a node contradicts its operator
             raise InvalidModelError(f"{node.label} cannot be converted: {_first_line(error)}") from error
         for name, value in zip(proto.output, results, strict=False):
             if name:
@@ -179,7 +169,12 @@ class _Walk:
         return [scope.value(name) if used else None for name, used in zip(body.output, wanted, strict=False)]
 
     def _bound(self, value: Value, name: str) -> Value:
-        return self._builder.bound(value, name) if isinstance(value, Expr) else value
+        if not isinstance(value, Expr):
+            return value
+        bound = self._builder.bound(value, name)
+        if not is_addressable(extents := known_extents(bound)):
+            raise InvalidModelError(f"the result '{name}' of shape {extents} is larger than any memory")
+        return bound
 
 
 def _located(error: RelaxcError, where: str) -> RelaxcError:

@@ -9,14 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.checker
+import onnx.shape_inference
 import onnx.version_converter
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from ...runtime.errors import InvalidModelError
 from .gradient_bodies import with_bodies
+from .local_functions import inlined
+from .sparse_tensors import write_out
 
 MIN_OPSET = 7
+
+_CONVERTER_ERRORS = (
+    RuntimeError,
+    ValueError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    onnx.version_converter.ConvertError,
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,8 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
     if not proto.HasField("graph") or not proto.graph.output:
         raise InvalidModelError("the model has no graph with outputs; is it an ONNX file?")
     _load_external_data(proto, folder)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+    proto = inlined(proto)
+    write_out(proto.graph)
     _check_tensors(proto.graph)
     _check_graph(proto.graph, frozenset())
     proto = _modernized(proto)
@@ -99,7 +111,7 @@ def _modernized(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
     try:
         converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, MIN_OPSET)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError):
+    except _CONVERTER_ERRORS:
         return proto  # which is then refused for its opset
     _state_slope_axes(converted.graph)
     return converted
@@ -174,7 +186,6 @@ def _check_tensors(graph: onnx.GraphProto) -> None:
 def _check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:
     """Every name is produced once and before its use; sorts the nodes where the file does not."""
     defined = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    defined |= {tensor.values.name for tensor in graph.sparse_initializer}
     produced = [name for node in graph.node for name in node.output if name]
     seen = set(defined)
     for name in produced:

@@ -22,13 +22,14 @@ _SHORT = 64
 
 @dataclass(frozen=True)
 class Steps:
-    """What both functions take and give: the number of the next step, whether to go on, and the state.
+    """A function that makes steps: what it takes and what it gives.
 
     Attributes:
         symbol: the function: (number, limit, going, state ..., captured ...) to (number, going, state ...).
         number, limit, going: its first parameters, scalars. It makes the steps from ``number`` to ``limit``.
-        state: the types of the state.
-        captured: the types of what the body reads from outside.
+        state: the state.
+        captured: what the body reads from outside.
+        result: the type of what it gives; of the state, only the ranks are known.
     """
 
     symbol: GlobalVar
@@ -37,6 +38,7 @@ class Steps:
     going: Var
     state: list[Var]
     captured: list[Var]
+    result: relax.TupleType
 
     @property
     def parameters(self) -> list[Var]:
@@ -55,19 +57,20 @@ class Steps:
         kinds = [relax.TensorType(dtype=ty.dtype, ndim=ty.ndim) for ty in state]
         result = relax.TupleType([number.ty, going.ty, *kinds])
         parameters = [number, limit, going, *states, *outside]
-        empty = relax.Function(parameters, relax.Tuple([number, going, *states]), result)
-        symbol = builder.block_builder.add_func(relax.utils.copy_with_new_vars(empty), name)
-        return cls(symbol, number, limit, going, states, outside)
+        # From any body of known shape, the builder would conclude what shapes each call gives.
+        unknown = relax.op.call_pure_packed("unknown", ty_args=result)
+        empty = relax.utils.copy_with_new_vars(relax.Function(parameters, unknown, result))
+        symbol = builder.block_builder.add_func(empty, name)
+        return cls(symbol, number, limit, going, states, outside, result)
 
     def define(self, builder: GraphBuilder, body: Expr) -> None:
         """Gives the function its body, an expression of the parameters."""
-        result = builder.block_builder.get()[self.symbol].ret_ty
-        function = relax.utils.copy_with_new_vars(relax.Function(self.parameters, body, result))
+        function = relax.utils.copy_with_new_vars(relax.Function(self.parameters, body, self.result))
         builder.block_builder.update_func(self.symbol, function)
 
-    def call(self, builder: GraphBuilder, number: Expr, limit: Expr, rest: Sequence[Expr]) -> list[Expr]:
-        """The results of a call; ``rest`` is whether to go on, and the state."""
-        made = builder.emit(relax.Call(self.symbol, [number, limit, *rest, *self.captured]))
+    def call(self, builder: GraphBuilder, arguments: Sequence[Expr]) -> list[Expr]:
+        """The results of a call, one by one."""
+        made = builder.emit(relax.Call(self.symbol, arguments))
         return [builder.emit(relax.TupleGetItem(made, place)) for place in range(len(self.state) + 2)]
 
 
@@ -100,7 +103,7 @@ def _row(builder: GraphBuilder, row: Steps, body: GlobalVar) -> Expr:
             made = builder.emit(relax.Call(body, [row.number, *row.state, *row.captured]))
             values = [builder.emit(relax.TupleGetItem(made, place)) for place in range(len(row.state) + 1)]
             following = builder.emit(relax.op.add(row.number, builder.constant(1, "int64")))
-            then = close_then(relax.Tuple(row.call(builder, following, row.limit, values)))
+            then = close_then(relax.Tuple(row.call(builder, [following, row.limit, *values, *row.captured])))
         with builder.branch() as close_else:
             otherwise = close_else(builder.emit(relax.Tuple([row.number, row.going, *row.state])))
         return close(builder.block_builder.emit(relax.If(again, then, otherwise)))
@@ -115,13 +118,14 @@ def _halves(builder: GraphBuilder, halves: Steps, row: Steps) -> Expr:
     def middle(i: te.Tensor, end: te.Tensor) -> te.Tensor:
         return tabulate((), lambda *_: i() + tirx.floordiv(end() - i(), 2), name="middle_step")
 
-    begin = [halves.going, *halves.state]
     with builder.branch() as close:
         many = builder.te(long, halves.number, halves.limit, halves.going, name="many_steps")
         with builder.branch() as close_then:
             half = builder.te(middle, halves.number, halves.limit, name="middle_step")
-            number, *rest = halves.call(builder, halves.number, half, begin)
-            then = close_then(relax.Tuple(halves.call(builder, number, halves.limit, rest)))
+            first = [halves.number, half, halves.going, *halves.state, *halves.captured]
+            number, *reached = halves.call(builder, first)
+            second = [number, halves.limit, *reached, *halves.captured]
+            then = close_then(relax.Tuple(halves.call(builder, second)))
         with builder.branch() as close_else:
-            otherwise = close_else(relax.Tuple(row.call(builder, halves.number, halves.limit, begin)))
+            otherwise = close_else(relax.Tuple(row.call(builder, halves.parameters)))
         return close(builder.block_builder.emit(relax.If(many, then, otherwise)))

@@ -1,8 +1,7 @@
 """Loops whose number of steps only the run can tell, as functions that call themselves.
 
-Relax has no loops. One function is the body. Another, of the step's number and the state, returns the state
-or calls itself on what the body gives. What the body collects is state, too: a tensor that each step makes
-longer.
+Relax has no loops. One function is the body, others repeat it (``loop_steps.py``). What the body collects is
+state, too: a tensor that each step makes longer.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from tvm.ir import Expr, GlobalVar, Var
 from ...runtime.errors import InvalidModelError
 from .extents import Extent, as_expression
 from .graph_builder import GraphBuilder
+from .loop_steps import steps_function
 from .node import Node
 from .structures import as_run_time, leaves, like_kind, rebuilt
 from .tabulate import tabulate
@@ -216,10 +216,11 @@ def _run(node: Node, until: tuple[Expr, Expr], body: _Body, initial: list[Expr])
         builder.bound(builder.reshape(builder.cast(limit, "int64"), ())),
         builder.bound(builder.reshape(going, ())),
     ]
-    symbol = _step_function(builder, body)
+    captured = [value.ty for value in body.captured]
+    symbol = steps_function(builder, body.symbol, body.state, captured)
     result = builder.emit(relax.Call(symbol, [*scalars, *initial, *body.captured]))
     return [
-        _item(builder, result, place, start, ty)
+        _item(builder, result, place + 2, start, ty)
         for place, (start, ty) in enumerate(zip(initial, body.state, strict=True))
     ]
 
@@ -232,32 +233,3 @@ def _item(builder: GraphBuilder, result: Expr, place: int, initial: Expr, ty: An
         for old, new in zip(first, ty.shape.values, strict=True)
     ]
     return builder.cast_shape(builder.block_builder.emit(relax.TupleGetItem(result, place)), shape)
-
-
-def _step_function(builder: GraphBuilder, body: _Body) -> GlobalVar:
-    """One step: (number, limit, whether to go on, state ..., captured ...) to the last state."""
-    number, limit = (relax.Var(name, relax.TensorType((), "int64")) for name in ("step", "limit"))
-    going = relax.Var("going", relax.TensorType((), "bool"))
-    state = [relax.Var(f"state{place}", ty) for place, ty in enumerate(body.state)]
-    captured = [relax.Var(f"outside{place}", value.ty) for place, value in enumerate(body.captured)]
-    parameters = [number, limit, going, *state, *captured]
-    result = relax.TupleType([relax.TensorType(dtype=ty.dtype, ndim=ty.ndim) for ty in body.state])
-    declared = relax.utils.copy_with_new_vars(relax.Function(parameters, relax.Tuple(state), result))
-    symbol = builder.block_builder.add_func(declared, "loop_step")
-
-    def more(i: te.Tensor, end: te.Tensor, on: te.Tensor) -> te.Tensor:
-        return tabulate((), lambda *_: tirx.all(i() < end(), on()), name="more_steps")
-
-    with builder.branch() as close:
-        again = builder.te(more, number, limit, going, name="more_steps")
-        with builder.branch() as close_then:
-            made = builder.emit(relax.Call(body.symbol, [number, *state, *captured]))
-            values = [builder.emit(relax.TupleGetItem(made, place)) for place in range(len(state) + 1)]
-            following = builder.emit(relax.op.add(number, builder.constant(1, "int64")))
-            then = close_then(builder.emit(relax.Call(symbol, [following, limit, *values, *captured])))
-        with builder.branch() as close_else:
-            otherwise = close_else(builder.emit(relax.Tuple(state)))
-        step = close(builder.block_builder.emit(relax.If(again, then, otherwise)))
-    function = relax.utils.copy_with_new_vars(relax.Function(parameters, step, result))
-    builder.block_builder.update_func(symbol, function)
-    return symbol

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,69 @@ def test_static_input_is_traced_through_computations(graph: Graph) -> None:
     with pytest.raises(StaticInputRequired) as caught:
         import_onnx(model)
     assert caught.value.names == ("k",)
+
+
+def test_sparse_weights_are_written_out(graph: Graph) -> None:
+    model = graph([NODE("Identity", ["w"], ["y"])], {"x": (np.float32, [2])}, ["y"])
+    values = helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])
+    indices = helper.make_tensor("", onnx.TensorProto.INT64, [2, 2], [0, 1, 1, 0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2, 3]))
+    weight = load_model(model).proto.graph.initializer[0]
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(weight), [[0, 1, 0], [2, 0, 0]])
+
+
+@pytest.mark.parametrize(("place", "extent"), [(7, 4), (-1, 4), (1, 2**40)])
+def test_broken_sparse_weights(graph: Graph, place: int, extent: int) -> None:
+    model = graph([NODE("Identity", ["w"], ["y"])], {"x": (np.float32, [2])}, ["y"])
+    values = helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("", onnx.TensorProto.INT64, [1], [place])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [extent]))
+    assert "'w'" in refused(model)
+
+
+def calling(graph: Graph, calls: dict[str, list[str]]) -> onnx.ModelProto:
+    """A model that calls the local function A, given which functions or operators each one calls."""
+    model = graph([NODE("Relu", ["x"], ["y"])], {"x": (np.float32, [2])}, ["y"])
+    model.graph.node[0].op_type, model.graph.node[0].domain = "A", "local"
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    for name, called in calls.items():
+        nodes = [
+            helper.make_node(op, ["x"], [f"y{i}" if i else "y"], domain="local" if op in calls else "")
+            for i, op in enumerate(called)
+        ]
+        model.functions.append(helper.make_function("local", name, ["x"], ["y"], nodes, opsets))
+    model.opset_import.append(opsets[1])
+    return model
+
+
+def test_local_functions_are_inlined(graph: Graph) -> None:
+    nodes = load_model(calling(graph, {"A": ["B"], "B": ["Relu"]})).proto.graph.node
+    assert [node.op_type for node in nodes] == ["Relu"]
+
+
+def test_local_functions_that_call_one_another_in_a_circle(graph: Graph) -> None:
+    assert "calls itself" in refused(calling(graph, {"A": ["A"]}))
+    assert "calls itself" in refused(calling(graph, {"A": ["B"], "B": ["A"]}))
+
+
+def test_local_functions_of_exponential_size(graph: Graph) -> None:
+    names = ["A", *(f"F{depth}" for depth in range(30)), "Relu"]
+    calls = {name: [called, called] for name, called in itertools.pairwise(names)}
+    assert "nodes once its local functions are inlined" in refused(calling(graph, calls))
+
+
+def test_tensors_larger_than_any_memory(graph: Graph) -> None:
+    model = graph([NODE("Relu", ["x"], ["y"])], {"x": (np.float32, [1 << 40, "n"])}, ["y"])
+    assert "input 'x' of shape" in refused(model, ShapeError, shapes={"x": (1 << 40, 1 << 20)})
+    wide = graph(
+        [NODE("MatMul", ["x", "y"], ["z"])],
+        {"x": (np.float32, [1 << 40, 1]), "y": (np.float32, [1, 1 << 40])},
+        ["z"],
+    )
+    assert "'z'" in refused(wide)
+
+
+def test_weights_with_less_data_than_elements_in_another_file(tmp_path: Path, graph: Graph) -> None:
+    path = external(tmp_path, graph, "weights.bin")
+    (path.parent / "weights.bin").write_bytes(bytes(44))
+    assert "tensor 'w' is broken" in refused(path)

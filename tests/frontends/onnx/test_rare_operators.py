@@ -191,6 +191,34 @@ def test_a_loop_runs_as_often_as_its_data_says(graph: Graph, check: Check) -> No
     check(loop(graph), *feeds, reference="onnxruntime")
 
 
+def test_a_loop_may_be_longer_than_any_stack_is_deep(graph: Graph) -> None:
+    step = helper.make_graph(
+        [
+            helper.make_node("Add", ["n", "one"], ["n_out"]),
+            helper.make_node("Less", ["n_out", "last"], ["go_out"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("i", onnx.TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("n", onnx.TensorProto.INT64, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_out", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("n_out", onnx.TensorProto.INT64, []),
+        ],
+    )
+    model = graph(
+        [helper.make_node("Loop", ["", "", "zero"], ["count"], body=step)],
+        {"last": (np.int64, [])},
+        ["count"],
+        constants={"one": np.array(1), "zero": np.array(0)},
+    )
+    executable = relaxc.compile(model)
+    for count in (1, 63, 100_000):
+        assert executable.run({"last": np.array(count)})["count"] == count
+
+
 def test_a_loop_of_a_known_number_of_steps_is_unrolled(graph: Graph, check: Check) -> None:
     start = {"s0": np.array([1, 3], np.float32), "steps": np.array(3)}
     check(loop(graph), start, reference="onnxruntime", static_inputs={"steps": np.array(3)})
