@@ -7,20 +7,22 @@ coefficients over *atoms*: variables, and whatever else is not a sum or a produc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import tvm
 from tvm import tirx
 from tvm.ir import Expr, Var
 from tvm.sym import Analyzer, ProofStrength
+from tvm_ffi import StructuralKey
 
 Extent: TypeAlias = int | Expr
 """A dimension or an element of a shape: an int where it is known, else an int64 expression."""
 
 _Monomial = tuple[str, ...]
 _Polynomial = dict[_Monomial, int]
+_Key = frozenset[tuple[_Monomial, int]]
 
 _LARGEST = (1 << 31) - 1
 _PROOF_STEPS = 20_000
@@ -38,7 +40,19 @@ class Extents:
         self._analyzer = Analyzer()
         self._analyzer.set_z3_rlimit(_PROOF_STEPS)
         self._atoms: dict[str, Expr] = {}
-        self._atom_keys: dict[str, str] = {}
+        self._simplified: dict[int, tuple[Expr, Extent]] = {}
+        self._polynomials: dict[int, tuple[Expr, _Polynomial]] = {}
+        self._operations: dict[type[Any], Callable[[Any], _Polynomial]] = {
+            tirx.Add: self._sum,
+            tirx.Sub: self._difference,
+            tirx.Mul: self._product,
+            tirx.FloorDiv: lambda value: self._quotient(self._polynomial(value.a), self._polynomial(value.b)),
+            tirx.FloorMod: lambda value: self._remainder(
+                self._polynomial(value.a), self._polynomial(value.b)
+            ),
+        }
+        self._atom_keys: dict[StructuralKey, str] = {}
+        self._quotients: dict[tuple[_Key, _Key], _Polynomial] = {}
 
     def variable(self, name: str) -> Var:
         """The dimension of this name; made on first use."""
@@ -60,9 +74,17 @@ class Extents:
         """The normal form; an int if the value is known. Booleans and floats pass through TVM's analyzer."""
         if isinstance(value, int | float):
             return value
-        if not _is_index(value):
-            return _plain(self._analyzer.simplify(value))
-        return self._expression(self._polynomial(value))
+        if isinstance(value, tirx.IntImm | tirx.FloatImm):
+            return _plain(value)
+        known = self._simplified.get(hash(value))
+        if known is not None:
+            return known[1]
+        if _is_index(value):
+            simple = self._expression(self._polynomial(value))
+        else:
+            simple = _plain(self._analyzer.simplify(value))
+        self._simplified[hash(value)] = (value, simple)
+        return simple
 
     def product(self, values: Iterable[Extent]) -> Extent:
         """The product in normal form; 1 for no values."""
@@ -76,7 +98,12 @@ class Extents:
         """True or False where that is certain, None where it depends on the dimensions."""
         if isinstance(a, int) and isinstance(b, int):
             return a == b
-        difference = self.simplify(a - b)
+        if not all(isinstance(side, int) or _is_index(side) for side in (a, b)):
+            difference = self.simplify(a - b)
+        else:
+            # As polynomials: an expression made for the difference would be one more to be simplified.
+            apart = _add(self._polynomial(a), _scale(self._polynomial(b), -1))
+            difference = apart.get((), 0) if set(apart) <= {()} else self._expression(apart)
         if isinstance(difference, int):
             return difference == 0
         bound = self._analyzer.const_int_bound(difference)
@@ -153,19 +180,40 @@ class Extents:
             return {(): value} if value else {}
         if isinstance(value, tirx.IntImm):
             return self._polynomial(int(value.value))
-        if isinstance(value, tirx.Add):
-            return _add(self._polynomial(value.a), self._polynomial(value.b))
-        if isinstance(value, tirx.Sub):
-            return _add(self._polynomial(value.a), _scale(self._polynomial(value.b), -1))
-        if isinstance(value, tirx.Mul):
-            return _multiply(self._polynomial(value.a), self._polynomial(value.b))
-        if isinstance(value, tirx.FloorDiv):
-            return self._quotient(self._polynomial(value.a), self._polynomial(value.b))
-        if isinstance(value, tirx.FloorMod):
-            return self._remainder(self._polynomial(value.a), self._polynomial(value.b))
+        # The hash is that of the object (of all but numbers), which the table keeps alive.
+        known = self._polynomials.get(hash(value))
+        if known is not None:
+            return known[1]
+        made = self._operations.get(type(value), self._other)(value)
+        self._polynomials[hash(value)] = (value, made)
+        return made
+
+    def _sum(self, value: Expr) -> _Polynomial:
+        return _add(self._polynomial(value.a), self._polynomial(value.b))
+
+    def _difference(self, value: Expr) -> _Polynomial:
+        return _add(self._polynomial(value.a), _scale(self._polynomial(value.b), -1))
+
+    def _product(self, value: Expr) -> _Polynomial:
+        return _multiply(self._polynomial(value.a), self._polynomial(value.b))
+
+    def _floor_division(self, value: Expr) -> _Polynomial:
+        return self._quotient(self._polynomial(value.a), self._polynomial(value.b))
+
+    def _floor_remainder(self, value: Expr) -> _Polynomial:
+        return self._remainder(self._polynomial(value.a), self._polynomial(value.b))
+
+    def _other(self, value: Expr) -> _Polynomial:
         return self._atom(self._rebuilt(value))
 
     def _quotient(self, a: _Polynomial, b: _Polynomial) -> _Polynomial:
+        """floor(a / b)."""
+        key = frozenset(a.items()), frozenset(b.items())
+        if key not in self._quotients:
+            self._quotients[key] = self._divided(a, b)
+        return self._quotients[key]
+
+    def _divided(self, a: _Polynomial, b: _Polynomial) -> _Polynomial:
         """floor(a / b): terms of ``a`` that ``b`` divides leave the floor; nested floors merge."""
         if len(b) != 1:
             return self._floor(a, b)
@@ -222,9 +270,13 @@ class Extents:
     def _atom(self, value: Expr) -> _Polynomial:
         if isinstance(value, tirx.IntImm):
             return self._polynomial(int(value.value))
-        key = value.name if isinstance(value, Var) else str(value)
+        key = value.name if isinstance(value, Var) else self._key(value)
         self._atoms.setdefault(key, value)
         return {(key,): 1}
+
+    def _key(self, value: Expr) -> str:
+        """A name for an expression, the same for equal ones; numbered in the order of first use."""
+        return self._atom_keys.setdefault(StructuralKey(value), f"~{len(self._atom_keys):06}")
 
     def _expression(self, polynomial: _Polynomial) -> Extent:
         terms = sorted((term, c) for term, c in polynomial.items() if c and term)
