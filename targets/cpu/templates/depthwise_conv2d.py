@@ -18,17 +18,28 @@ KIND = "depthwise_conv2d_nchwc"
 
 @dataclass(frozen=True)
 class DepthwiseWorkload:
-    """A depthwise convolution: its output width (None if symbolic) and its window."""
+    """A depthwise convolution: its output height and width (None if symbolic) and its window."""
 
+    height: int | None
     width: int | None
     window: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class DepthwiseConfig:
-    """How many output columns are computed at once."""
+    """A schedule.
+
+    Attributes:
+        columns: how many output columns are computed at once.
+        height: in how many rows of the output.
+        staged: see ``place_tile``.
+        unroll_window: whether the rows of the window are unrolled, too, not its columns alone.
+    """
 
     columns: int
+    height: int
+    staged: bool
+    unroll_window: bool
 
 
 class DepthwiseConv2dTemplate:
@@ -45,20 +56,28 @@ class DepthwiseConv2dTemplate:
         (crop,) = sch.get_consumers(anchor)
         if R is None or S is None:
             return None
-        return DepthwiseWorkload(loop_extents(sch, crop)[3], (R, S))
+        _, _, height, width, _ = loop_extents(sch, crop)
+        return DepthwiseWorkload(height, width, (R, S))
 
     def space(self, workload: DepthwiseWorkload, machine: Machine) -> Iterator[DepthwiseConfig]:
-        top = min(workload.width or MAX_ROWS, machine.vector_registers // 2)
-        return (DepthwiseConfig(columns) for columns in range(1, top + 1))
+        for columns in _columns(workload, machine):
+            for height in (1, 2, 3, 4, 7):
+                fits = columns * height <= machine.vector_registers // 2 + 8
+                whole = workload.height is not None and workload.height % height == 0
+                if height == 1 or (fits and whole):
+                    for staged in _stagings(workload, columns):
+                        yield DepthwiseConfig(columns, height, staged, unroll_window=False)
+                        yield DepthwiseConfig(columns, height, staged, unroll_window=True)
 
     def default(self, workload: DepthwiseWorkload, machine: Machine) -> DepthwiseConfig:
-        def waste(config: DepthwiseConfig) -> tuple[float, int]:
+        def waste(columns: int) -> tuple[float, int]:
             if workload.width is None:
-                return abs(config.columns - 8), 0
-            tiles = -(-workload.width // config.columns)
-            return tiles * config.columns / workload.width + 0.5 / config.columns, -config.columns
+                return abs(columns - 8), 0
+            tiles = -(-workload.width // columns)
+            return tiles * columns / workload.width + 0.5 / columns, -columns
 
-        return min(self.space(workload, machine), key=waste)
+        columns = min(_columns(workload, machine), key=waste)
+        return DepthwiseConfig(columns, 1, _stagings(workload, columns)[0], unroll_window=False)
 
     def apply(self, sch: Schedule, workload: DepthwiseWorkload, config: DepthwiseConfig) -> None:
         anchor = anchor_block(sch, KIND)
@@ -66,10 +85,23 @@ class DepthwiseConv2dTemplate:
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
         n, o, h, w, lane = sch.get_loops(last)
-        w, _ = sch.split(w, [None, config.columns])
+        w, w_inner = sch.split(w, [None, config.columns])
+        if config.height > 1:
+            h, h_inner = sch.split(h, [None, config.height])
+            sch.reorder(h, w, h_inner, w_inner)
         parallelise_nest(sch, [n, o, h])
-        exact = workload.width is not None and workload.width % config.columns == 0
-        place_tile(sch, anchor, last, w, staged=not exact)
+        place_tile(sch, anchor, last, w, staged=config.staged)
         n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]
         sch.unroll(s)
         accumulate(sch, anchor, [r, s], [n, o, h, w], lane)
+        if config.unroll_window:
+            sch.unroll(r)
+
+
+def _columns(workload: DepthwiseWorkload, machine: Machine) -> range:
+    return range(1, min(workload.width or MAX_ROWS, machine.vector_registers // 2) + 1)
+
+
+def _stagings(workload: DepthwiseWorkload, columns: int) -> tuple[bool, ...]:
+    exact = workload.width is not None and workload.width % columns == 0
+    return (False, True) if exact else (True,)

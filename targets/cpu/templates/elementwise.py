@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from tvm.s_tir import Schedule
 
 from ..machine import Machine
 from .blocks import inline_spatial_producers, is_schedulable, is_spatial, root_blocks
-from .spatial import schedule_spatial
+from .spatial import DEFAULT_SPATIAL_CONFIG, SpatialConfig, schedule_spatial
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class ElementwiseTemplate:
         blocks = root_blocks(sch)
         return ElementwiseWorkload(len(blocks)) if all(is_spatial(sch, block) for block in blocks) else None
 
-    def space(self, workload: ElementwiseWorkload, machine: Machine) -> Iterator[None]:
-        yield None
+    def space(self, workload: ElementwiseWorkload, machine: Machine) -> Iterator[SpatialConfig]:
+        choices = itertools.product((4096, 1024, 16384), (16, 8, 32, 64), (16384, 4096, 65536))
+        return itertools.starmap(SpatialConfig, choices)
 
-    def default(self, workload: ElementwiseWorkload, machine: Machine) -> None:
-        return None
+    def default(self, workload: ElementwiseWorkload, machine: Machine) -> SpatialConfig:
+        return DEFAULT_SPATIAL_CONFIG
 
-    def apply(self, sch: Schedule, workload: ElementwiseWorkload, config: None) -> None:
+    def apply(self, sch: Schedule, workload: ElementwiseWorkload, config: SpatialConfig) -> None:
         inline_spatial_producers(sch)
         for block in root_blocks(sch):
-            schedule_spatial(sch, block)
+            schedule_spatial(sch, block, config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -15,7 +17,25 @@ PARALLEL_CHUNK = 4096
 VECTOR_ELEMENTS = 16
 
 
-def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
+@dataclass(frozen=True)
+class SpatialConfig:
+    """How a block that reduces nothing is scheduled.
+
+    Attributes:
+        chunk: elements of a one-dimensional walk that one task takes.
+        vector: elements that are computed at once, where the extent is a multiple of it.
+        serial_work: elements below which one thread does everything.
+    """
+
+    chunk: int = PARALLEL_CHUNK
+    vector: int = VECTOR_ELEMENTS
+    serial_work: int = SERIAL_WORK
+
+
+DEFAULT_SPATIAL_CONFIG = SpatialConfig()
+
+
+def schedule_spatial(sch: Schedule, block: SBlockRV, config: SpatialConfig = DEFAULT_SPATIAL_CONFIG) -> None:
     """Runs the outer loops of a spatial ``block`` in parallel and its innermost one in vectors."""
     loops = list(sch.get_loops(block))
     if not loops:
@@ -24,9 +44,9 @@ def schedule_spatial(sch: Schedule, block: SBlockRV) -> None:
         loops = [sch.fuse(*loops)] if len(loops) > 1 else loops
     total = static_product(sch, loops)
     if len(loops) == 1:
-        loops = list(sch.split(loops[0], [None, PARALLEL_CHUNK]))
-    outer = vectorise_inner(sch, loops)
-    if outer and (total is None or total >= SERIAL_WORK):
+        loops = list(sch.split(loops[0], [None, config.chunk]))
+    outer = vectorise_inner(sch, loops, config.vector)
+    if outer and (total is None or total >= config.serial_work):
         parallelise_outer(sch, outer)
 
 
@@ -44,7 +64,7 @@ def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:
             schedule_spatial(sch, block)
 
 
-def vectorise_inner(sch: Schedule, loops: list[LoopRV]) -> list[LoopRV]:
+def vectorise_inner(sch: Schedule, loops: list[LoopRV], elements: int = VECTOR_ELEMENTS) -> list[LoopRV]:
     """Vectorises the innermost loop where its extent allows; returns the loops left outside of it.
 
     A symbolic extent, or one that is no multiple of a vector, stays a plain loop: LLVM vectorises it and
@@ -54,11 +74,11 @@ def vectorise_inner(sch: Schedule, loops: list[LoopRV]) -> list[LoopRV]:
         return []
     inner = loops[-1]
     extent = sch.get(inner).extent
-    if isinstance(extent, tirx.IntImm) and int(extent) == VECTOR_ELEMENTS:
+    if isinstance(extent, tirx.IntImm) and int(extent) == elements:
         sch.vectorize(inner)
         return loops[:-1]
-    if isinstance(extent, tirx.IntImm) and int(extent) % VECTOR_ELEMENTS == 0:
-        outer, lane = sch.split(inner, [None, VECTOR_ELEMENTS])
+    if isinstance(extent, tirx.IntImm) and int(extent) % elements == 0:
+        outer, lane = sch.split(inner, [None, elements])
         sch.vectorize(lane)
         return [*loops[:-1], outer]
     return loops[:-1]
