@@ -19,6 +19,7 @@ from .lower_transposed_conv2d import lower_transposed_conv2d
 from .order_operands import order_operands
 from .order_shape_functions import order_shape_functions
 from .prepack_matmul import prepack_matmul
+from .replace_constant_divisors import replace_constant_divisors
 from .rewrite import ModulePass
 
 
@@ -52,6 +53,7 @@ def graph_passes(block: int, dtype: str = "float32") -> tuple[NamedPass, ...]:
         NamedPass("order-operands", order_operands),
         NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
         NamedPass("fold-channel-scale", fold_channel_scale),
+        NamedPass("replace-constant-divisors", replace_constant_divisors),
         *([narrowing] if dtype != "float32" else []),
         NamedPass("assign-layouts", partial(assign_layouts, block=block)),
         NamedPass("fuse-attention", partial(fuse_attention, block=block)),
