@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,17 +31,31 @@ def _save(program: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("tutorial", sorted(TUTORIALS.glob("*.md")), ids=lambda path: path.stem)
 def test_tutorial_runs_as_printed(tutorial: Path, tmp_path: Path) -> None:
+    groups: list[int] = []
+    try:
+        for language, text in _blocks(tutorial):
+            if language == "python":
+                _save(text, tmp_path)
+            else:
+                _type(text, tmp_path, groups)
+    finally:
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+def _type(text: str, folder: Path, groups: list[int]) -> None:
+    """Runs a block of shell commands. What it leaves in the background is in a process group of its own."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for language, text in _blocks(tutorial):
-        if language == "python":
-            _save(text, tmp_path)
-            continue
-        result = subprocess.run(
-            ["bash", "-e", "-c", text],
-            cwd=tmp_path,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
+    with subprocess.Popen(
+        ["bash", "-e", "-c", text],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as shell:
+        groups.append(shell.pid)
+        output, errors = shell.communicate()
+    assert shell.returncode == 0, f"{text}\n{output}\n{errors}"
