@@ -17,8 +17,8 @@ def drop_weight_checks() -> tvm.transform.Pass:
     """The pass, to be run after ``VMShapeLower``."""
 
     def run(mod: tvm.IRModule, _context: object) -> tvm.IRModule:
-        main = mod[MAIN]
-        if not main.attrs or INPUTS not in main.attrs:
+        main = next((f for v, f in mod.functions_items() if v.name_hint == MAIN), None)
+        if main is None or not main.attrs or INPUTS not in main.attrs:
             return mod
         result = tvm.IRModule(dict(mod.functions), attrs=mod.attrs)
         result.update_func(mod.get_global_var(MAIN), _without_checks(main, int(main.attrs[INPUTS])))
