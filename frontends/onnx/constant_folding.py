@@ -10,9 +10,8 @@ import onnx
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops._op_list import load_op
 
-from ...runtime.errors import InvalidModelError
 from .node import Node
-from .values import Array, Value
+from .values import Value
 
 _MAX_ELEMENTS = 1 << 24
 _LEFT_TO_KERNELS = {
@@ -67,12 +66,3 @@ def _is_small(node: Node) -> bool:
     if not isinstance(data, np.ndarray) or not isinstance(sizes, np.ndarray):
         return False
     return bool(data.size * np.prod(np.maximum(sizes.astype(float), 1)) <= _SMALL)
-
-
-def constant_tensor(proto: onnx.TensorProto) -> Array:
-    """An ONNX tensor as a NumPy array. Raises InvalidModelError if it has more or less data than elements."""
-    try:
-        return np.asarray(onnx.numpy_helper.to_array(proto))
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InvalidModelError(f"tensor '{proto.name}' is broken: {reason}") from None

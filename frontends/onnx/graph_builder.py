@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax, s_tir, te, tirx
 from tvm.ir import Constant, Expr, Var
 
@@ -73,7 +74,8 @@ class GraphBuilder:
         known = self._constants.get(id(value))
         if dtype is None and known is not None and known[0] is value:
             return known[1]
-        made = relax.const(np.ascontiguousarray(array).reshape(array.shape), str(array.dtype))
+        # As a tensor of TVM's, since relax.const would copy an array once more.
+        made = relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(array.shape)), array.dtype)
         if isinstance(value, np.ndarray) and dtype is None:
             self._constants[id(value)] = (value, made)
         return made

@@ -16,7 +16,8 @@ from ..imported_model import ImportedModel
 from . import ops, shape_numbers, shape_structure  # noqa: F401 - they register what they define
 from .binding_order import to_dataflow
 from .branch_choices import Choices, first_success
-from .constant_folding import constant_tensor, fold
+from .constant_folding import fold
+from .constant_tensors import constant_tensor
 from .extents import Extents
 from .function_bodies import body_of, has_body
 from .graph_builder import GraphBuilder

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .constant_folding import constant_tensor
+from .constant_tensors import constant_tensor
 from .node import Node, normalize_axis
 from .shape_evaluators import axes_given, elements_of, evaluates, like
 from .values import Value, is_constant

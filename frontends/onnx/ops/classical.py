@@ -11,7 +11,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import tirx as T  # noqa: N812 - TVM's own name for it
 
 from ....runtime.errors import InvalidModelError, UnsupportedOperatorError
-from ..constant_folding import constant_tensor
+from ..constant_tensors import constant_tensor
 from ..extents import Extent, as_expression
 from ..loops import loop, loop_kernel, when
 from ..node import Node

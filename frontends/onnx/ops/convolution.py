@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import relax
@@ -14,7 +15,7 @@ from ..graph_builder import GraphBuilder
 from ..node import Node
 from ..precision import widened
 from ..registry import converts
-from .padding import pad_constant
+from .padding import pad_and_dilate, pad_constant
 
 
 @converts("Conv")
@@ -140,20 +141,50 @@ def explicit_pads(
     return before + after
 
 
+@dataclass(frozen=True)
+class _Transposition:
+    """The geometry of a transposed convolution, an entry for each spatial axis.
+
+    Attributes:
+        strides: how far neighbours of the input come to lie apart.
+        dilations: how far neighbours of the filter lie apart.
+        pads: what is cut before every axis, then after every one.
+        extra: what is added after every axis (ONNX: output_padding).
+        group: how many parts the channels are taken in.
+    """
+
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    extra: tuple[int, ...]
+    group: int
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether Relax's own operator has it."""
+        return (
+            len(self.strides) == 2
+            and self.group == 1
+            and all(dilation == 1 for dilation in self.dilations)
+            and all(extra < stride for extra, stride in zip(self.extra, self.strides, strict=True))
+            and all(pad >= 0 for pad in self.pads)
+        )
+
+
 @converts("ConvTranspose")
 def transposed_convolution(node: Node) -> Expr:
     x, weight = node.tensor(0), node.tensor(1)
     kernel = _kernel(node, weight)
-    spatial = len(kernel)
-    strides, dilations = node.integers("strides", [1] * spatial), node.integers("dilations", [1] * spatial)
-    group = node.integer("group", 1)
+    ones = [1] * len(kernel)
+    strides, dilations = node.integers("strides", ones), node.integers("dilations", ones)
     shape = list(node.builder.shape(x))
     shape[1] = node.builder.unify(node.builder.shape(weight)[0], shape[1])
     x = node.builder.cast_shape(x, shape)
-    pads, output_padding = _transposed_pads(node, shape[2:], kernel, strides, dilations)
+    pads, extra = _transposed_pads(node, shape[2:], kernel, strides, dilations)
+    geometry = _Transposition(strides, dilations, tuple(pads), tuple(extra), node.integer("group", 1))
 
     def compute(data: Expr, filters: Expr) -> Expr:
-        return _transposed(node, data, filters, strides, pads, dilations, output_padding, group)
+        return _transposed(node, data, filters, geometry)
 
     return with_bias(node, widened(node.builder, compute, x, weight))
 
@@ -189,50 +220,28 @@ def _transposed_pads(
     return before + after, extra
 
 
-def _transposed(
-    node: Node,
-    x: Expr,
-    weight: Expr,
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-    extra: Sequence[int],
-    group: int,
-) -> Expr:
-    builder = node.builder
-    simple = (
-        all(d == 1 for d in dilations)
-        and group == 1
-        and all(e < s for e, s in zip(extra, strides, strict=True))
-    )
-    if len(strides) == 2 and simple and all(pad >= 0 for pad in pads):
-        return builder.emit(
-            relax.op.nn.conv2d_transpose(
-                x, weight, strides=list(strides), padding=list(pads), output_padding=list(extra)
-            )
+def _transposed(node: Node, x: Expr, weight: Expr, geometry: _Transposition) -> Expr:
+    if not geometry.is_simple:
+        return _transposed_by_dilation(node, x, weight, geometry)
+    return node.builder.emit(
+        relax.op.nn.conv2d_transpose(
+            x,
+            weight,
+            strides=list(geometry.strides),
+            padding=list(geometry.pads),
+            output_padding=list(geometry.extra),
         )
-    return _transposed_by_dilation(node, x, weight, strides, pads, dilations, extra, group)
+    )
 
 
-def _transposed_by_dilation(
-    node: Node,
-    x: Expr,
-    weight: Expr,
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-    extra: Sequence[int],
-    group: int,
-) -> Expr:
+def _transposed_by_dilation(node: Node, x: Expr, weight: Expr, geometry: _Transposition) -> Expr:
     """Spreads the input by the strides, then convolves with the mirrored filter."""
-    from .padding import pad_and_dilate
-
-    spatial = len(strides)
+    spatial, dilations, group = len(geometry.strides), geometry.dilations, geometry.group
     kernel = [int(extent) for extent in node.builder.shape(weight)[2:]]
     reach = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
-    before = [r - p for r, p in zip(reach, pads[:spatial], strict=True)]
-    after = [r - p + e for r, p, e in zip(reach, pads[spatial:], extra, strict=True)]
-    spread = pad_and_dilate(node, x, [0, 0, *before], [0, 0, *after], [1, 1, *strides])
+    before = [r - p for r, p in zip(reach, geometry.pads[:spatial], strict=True)]
+    after = [r - p + e for r, p, e in zip(reach, geometry.pads[spatial:], geometry.extra, strict=True)]
+    spread = pad_and_dilate(node, x, [0, 0, *before], [0, 0, *after], [1, 1, *geometry.strides])
     filters = _mirrored(node, weight, group)
     ones = [1] * spatial
     if spatial == 1:

@@ -9,7 +9,7 @@ from tvm import relax, te, tirx
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
-from ..constant_folding import constant_tensor
+from ..constant_tensors import constant_tensor
 from ..extents import Extent, as_expression
 from ..node import Node
 from ..precision import is_float
