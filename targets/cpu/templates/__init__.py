@@ -8,12 +8,14 @@ from .elementwise import ElementwiseTemplate
 from .fallback import FallbackTemplate
 from .matmul import MatmulTemplate
 from .reduction import ReductionTemplate
+from .transpose import TransposeTemplate
 
 TEMPLATES: tuple[Template, ...] = (
     AttentionTemplate(),
     Conv2dTemplate(),
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),
+    TransposeTemplate(),
     ElementwiseTemplate(),
     ReductionTemplate(),
     FallbackTemplate(),

@@ -33,7 +33,11 @@ def kernel_of(operator: relax.Expr, shape: list[int], target: CpuTarget) -> tirx
     for step in graph_passes(target.machine.lanes("float32")):
         module = step.run(module)
     functions = {v.name_hint: f for v, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
-    (name,) = [name for name in functions if any(word in name for word in ("conv2d", "matmul", "attention"))]
+    (name,) = [
+        name
+        for name in functions
+        if any(word in name for word in ("conv2d", "matmul", "attention", "transpose"))
+    ]
     return functions[name]
 
 
@@ -60,6 +64,10 @@ def attention(x: relax.Expr) -> relax.Expr:
     """x [batch, rows, heads, features] with itself."""
     q, k, v = (relax.op.permute_dims(x, axes) for axes in ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)))
     return relax.op.matmul(relax.op.nn.softmax(relax.op.matmul(q, k)), v)
+
+
+def transpose(x: relax.Expr) -> relax.Expr:
+    return relax.op.permute_dims(x, [0, 2, 1])
 
 
 def spread(points: list[object]) -> Iterator[object]:
@@ -91,6 +99,7 @@ CASES = [
     ("depthwise_conv2d", depthwise_conv2d, [1, 17, 5, 13]),
     ("matmul", matmul, [31, 29]),
     ("attention", attention, [2, 37, 3, 40]),
+    ("transpose", transpose, [3, 52, 37]),
 ]
 
 
