@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence as PySequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from tvm import relax
+from tvm import relax, te
 from tvm.ir import Expr
 
 from ....runtime.errors import InvalidModelError
-from ..extents import Extent
+from ..extents import Extent, as_expression
 from ..node import Node, normalize_axis
-from ..recursive_loop import recursive_loop
+from ..recursive_loop import Results, recursive_loop, repeated
 from ..registry import converts
 from ..run_time_sequences import EntryMismatchError
-from ..values import RunTimeOptional, RunTimeSequence, Value, dtype_name, numpy_dtype
+from ..tabulate import tabulate
+from ..values import (
+    RunTimeOptional,
+    RunTimeSequence,
+    SymbolicArray,
+    Value,
+    dtype_name,
+    numpy_dtype,
+    object_array,
+)
 
 MAX_UNROLLED = 4096
 """Longer loops would make a program that no one wants to compile."""
@@ -145,7 +155,7 @@ def scan(node: Node) -> list[Value]:
 def _scanned(node: Node, plan: _Scan) -> list[Value]:
     steps = _steps(node, plan)
     if not isinstance(steps, int):
-        raise InvalidModelError("the number of steps of Scan must be known; bind it with shapes")
+        return _scanned_at_run_time(node, plan, steps)
     if steps > MAX_UNROLLED:
         raise InvalidModelError(f"a scan of more than {MAX_UNROLLED} steps is not supported")
     state = list(plan.state)
@@ -172,6 +182,51 @@ def _scanned(node: Node, plan: _Scan) -> list[Value]:
             for place, (column, axis) in enumerate(zip(ordered, plan.output_axes, strict=True))
         ),
     ]
+
+
+def _scanned_at_run_time(node: Node, plan: _Scan, steps: Extent) -> list[Value]:
+    builder = node.builder
+    count = builder.tensor(SymbolicArray(object_array([steps]), "int64"))
+    sequences = [builder.bound(builder.tensor(value)) for value in plan.sequences]
+
+    def step(number: Expr, state: list[Value]) -> Results:
+        entries: list[Value] = [
+            _entry_at(node, sequence, axis, number, steps if backward else None)
+            for sequence, axis, backward in zip(sequences, plan.input_axes, plan.input_backward, strict=True)
+        ]
+        results = node.run_subgraph("body", [*state, *entries])
+        return np.array(True), results[: len(state)], results[len(state) :]
+
+    until = (count, builder.constant(True, "bool"))
+    results = repeated(node, until, list(plan.state), step)
+    collected = [builder.bound(builder.tensor(value)) for value in results[len(plan.state) :]]
+    # A step adds an entry; that there are as many entries as steps is known here only.
+    whole = [builder.cast_shape(value, [steps, *builder.shape(value)[1:]]) for value in collected]
+    placed = zip(whole, plan.output_axes, plan.output_backward, strict=True)
+    return [*results[: len(plan.state)], *(_placed(node, *entry) for entry in placed)]
+
+
+def _entry_at(node: Node, sequence: Expr, axis: int, number: Expr, mirrored: Extent | None) -> Expr:
+    """The entry of a step along an axis, which disappears; counted from the end of so many steps."""
+    shape = node.builder.shape(sequence)
+
+    def compute(data: te.Tensor, place: te.Tensor) -> te.Tensor:
+        def element(*i: Any) -> Expr:
+            at = place() if mirrored is None else as_expression(mirrored) - 1 - place()
+            return data(*i[:axis], at, *i[axis:])
+
+        return tabulate([*shape[:axis], *shape[axis + 1 :]], element, name="scan_entry")
+
+    return node.te(compute, sequence, number, name="scan_entry")
+
+
+def _placed(node: Node, entries: Expr, axis: int, backward: bool) -> Expr:
+    """What was collected along the first axis, along another one and perhaps from the end."""
+    rank = len(node.builder.shape(entries))
+    place = normalize_axis(axis, rank)
+    if backward:
+        entries = node.emit(relax.op.flip(entries, 0))
+    return node.emit(relax.op.permute_dims(entries, [*range(1, place + 1), 0, *range(place + 1, rank)]))
 
 
 def _steps(node: Node, plan: _Scan) -> Extent:

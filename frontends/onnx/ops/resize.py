@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -13,6 +13,7 @@ from tvm.ir import Call, Expr
 
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
+from ..interpolation import ResampledAxis, coordinate, f32, interpolate, is_inside
 from ..node import Node, normalize_axis
 from ..registry import converts
 from ..shape_numbers import scaled_extent
@@ -21,25 +22,6 @@ from ..values import SymbolicArray
 
 _SIGN = 1 << 31
 """The bit of a float32's sign."""
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """How one axis is resampled.
-
-    Attributes:
-        scale: output extent / input extent as the node states it (float or float32 expression).
-        start, end: the region of interest, relative to the extent (float or float32 expression).
-        reach: half of the number of neighbours that an anti-aliased element averages, else None.
-    """
-
-    axis: int
-    source: Extent
-    target: Extent
-    scale: Any
-    start: Any = 0.0
-    end: Any = 1.0
-    reach: Extent | None = None
 
 
 @converts("Upsample")
@@ -107,13 +89,13 @@ def _scales_from_data(node: Node, index: int) -> list[Any]:
     ]
 
 
-def _axes_from_scales(node: Node, chosen: Sequence[int], scales: Sequence[Any]) -> list[_Axis]:
+def _axes_from_scales(node: Node, chosen: Sequence[int], scales: Sequence[Any]) -> list[ResampledAxis]:
     shape = node.shape(0)
     axes = []
     for axis, scale in zip(chosen, scales, strict=True):
         target = _scaled(node, shape[axis], scale)
         exact = scale if isinstance(scale, int | float) else scale.astype("float32")
-        axes.append(_Axis(axis, shape[axis], target, exact))
+        axes.append(ResampledAxis(axis, shape[axis], target, exact))
     return axes
 
 
@@ -135,24 +117,26 @@ def _measured(node: Node, number: Expr, name: str) -> Extent:
     return node.builder.read_extents(node.te(compute, name=name), f"{node.outputs[0]}_{name}")[0]
 
 
-def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent]) -> list[_Axis]:
+def _axes_from_sizes(node: Node, chosen: Sequence[int], sizes: Sequence[Extent]) -> list[ResampledAxis]:
     shape = node.shape(0)
     policy = node.text("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
         return _keeping_ratio(node, chosen, sizes, policy)
     return [
-        _Axis(axis, shape[axis], size, _scale(node, shape[axis], size))
+        ResampledAxis(axis, shape[axis], size, _scale(node, shape[axis], size))
         for axis, size in zip(chosen, sizes, strict=True)
     ]
 
 
-def _keeping_ratio(node: Node, chosen: Sequence[int], sizes: Sequence[Extent], policy: str) -> list[_Axis]:
+def _keeping_ratio(
+    node: Node, chosen: Sequence[int], sizes: Sequence[Extent], policy: str
+) -> list[ResampledAxis]:
     shape = node.shape(0)
     smaller = policy == "not_larger"
     if all(isinstance(e, int) for e in [*sizes, *(shape[axis] for axis in chosen)]):
         ratios = [size / shape[axis] for axis, size in zip(chosen, sizes, strict=True)]
         scale = min(ratios) if smaller else max(ratios)
-        return [_Axis(a, shape[a], int(np.floor(scale * shape[a] + 0.5)), scale) for a in chosen]
+        return [ResampledAxis(a, shape[a], int(np.floor(scale * shape[a] + 0.5)), scale) for a in chosen]
     quotients = [_double(size) / _double(shape[axis]) for axis, size in zip(chosen, sizes, strict=True)]
     common = reduce(tirx.min if smaller else tirx.max, quotients)
     half = tirx.const(0.5, "float64")
@@ -160,7 +144,7 @@ def _keeping_ratio(node: Node, chosen: Sequence[int], sizes: Sequence[Extent], p
         _measured(node, tirx.floor(common * _double(shape[a]) + half), "scaled_extent") for a in chosen
     ]
     return [
-        _Axis(a, shape[a], target, common.astype("float32"))
+        ResampledAxis(a, shape[a], target, common.astype("float32"))
         for a, target in zip(chosen, targets, strict=True)
     ]
 
@@ -169,12 +153,12 @@ def _double(extent: Extent) -> Expr:
     return as_expression(extent).astype("float64")
 
 
-def _reach(node: Node, a: _Axis, mode: str) -> Extent | None:
+def _reach(node: Node, a: ResampledAxis, mode: str) -> Extent | None:
     """Half of the number of neighbours that an anti-aliased element averages; None where nothing shrinks."""
     reach = 2 if mode == "cubic" else 1
     if isinstance(a.scale, int | float):
         return int(np.ceil(reach / float(a.scale))) if a.scale < 1 else None
-    return _measured(node, tirx.ceil(_f(reach) / tirx.min(a.scale, _f(1))), "reach")
+    return _measured(node, tirx.ceil(f32(reach) / tirx.min(a.scale, f32(1))), "reach")
 
 
 def _scale(node: Node, source: Extent, target: Extent) -> Any:
@@ -187,14 +171,14 @@ def _scale(node: Node, source: Extent, target: Extent) -> Any:
     return as_expression(target).astype("float32") / as_expression(source).astype("float32")
 
 
-def _with_region(node: Node, axes: list[_Axis]) -> list[_Axis]:
+def _with_region(node: Node, axes: list[ResampledAxis]) -> list[ResampledAxis]:
     region, count = _scale_list(node, 1), len(axes)
     return [
         replace(a, start=region[position], end=region[position + count]) for position, a in enumerate(axes)
     ]
 
 
-def _resample(node: Node, axes: list[_Axis], mode: str, transform: str, rounding: str) -> Expr:
+def _resample(node: Node, axes: list[ResampledAxis], mode: str, transform: str, rounding: str) -> Expr:
     active = [a for a in axes if not _is_identity(node, a, transform)]
     if not active:
         return node.tensor(0)
@@ -210,13 +194,13 @@ def _resample(node: Node, axes: list[_Axis], mode: str, transform: str, rounding
     return node.builder.cast(result, dtype)
 
 
-def _is_identity(node: Node, a: _Axis, transform: str) -> bool:
+def _is_identity(node: Node, a: ResampledAxis, transform: str) -> bool:
     if transform == "tf_crop_and_resize":
         return False
     return isinstance(a.scale, int | float) and a.scale == 1.0 and node.extents.equal(a.source, a.target)
 
 
-def _nearest(node: Node, x: Expr, axes: list[_Axis], transform: str, rounding: str) -> Expr:
+def _nearest(node: Node, x: Expr, axes: list[ResampledAxis], transform: str, rounding: str) -> Expr:
     factors = [_whole_factor(a, transform, rounding) for a in axes]
     if None not in factors:
         for a, factor in zip(axes, factors, strict=True):
@@ -248,7 +232,7 @@ def _extrapolation(node: Node, transform: str) -> float | None:
     return node.number("extrapolation_value", 0.0) if transform == "tf_crop_and_resize" else None
 
 
-def _whole_factor(a: _Axis, transform: str, rounding: str) -> int | None:
+def _whole_factor(a: ResampledAxis, transform: str, rounding: str) -> int | None:
     """How often each element is simply repeated; None where the axis is resampled otherwise."""
     if not isinstance(a.scale, int | float) or a.scale != int(a.scale) or a.scale < 1:
         return None
@@ -259,15 +243,15 @@ def _whole_factor(a: _Axis, transform: str, rounding: str) -> int | None:
     return int(a.scale) if repeats else None
 
 
-def _nearest_place(a: _Axis, index: Any, transform: str, rounding: str) -> tuple[Any, Any]:
+def _nearest_place(a: ResampledAxis, index: Any, transform: str, rounding: str) -> tuple[Any, Any]:
     factor = _whole_factor(a, transform, rounding)
     if factor is not None:
         return tirx.floordiv(index, factor), tirx.const(True, "bool")
-    position = _coordinate(a, index, transform)
+    position = coordinate(a, index, transform)
     rounded = _ROUNDINGS[rounding](position).astype("int64")
     last = as_expression(a.source) - 1
     place = tirx.max(tirx.min(rounded, last), tirx.IntImm("int64", 0))
-    return place, _inside(a, position)
+    return place, is_inside(a, position)
 
 
 _ROUNDINGS = {
@@ -278,146 +262,20 @@ _ROUNDINGS = {
 }
 
 
-def _inside(a: _Axis, position: Any) -> Any:
-    return tirx.all(position >= _f(0), position <= as_expression(a.source).astype("float32") - _f(1))
-
-
-def _f(value: Any) -> Expr:
-    """A number or an expression as float32."""
-    return value.astype("float32") if isinstance(value, Expr) else tirx.const(value, "float32")
-
-
-def _coordinate(a: _Axis, index: Any, transform: str) -> Any:
-    """The position in the input, in elements, of an output element along an axis."""
-    i = index.astype("float32")
-    scale = _f(a.scale)
-    source, target = as_expression(a.source).astype("float32"), as_expression(a.target).astype("float32")
-    one, half = _f(1), _f(0.5)
-    if transform == "half_pixel":
-        return (i + half) / scale - half
-    if transform == "asymmetric":
-        return i / scale
-    if transform == "pytorch_half_pixel":
-        return tirx.Select(target > one, (i + half) / scale - half, _f(0))
-    if transform == "align_corners":
-        # The specification's resized length is the scaled one, before it is rounded down.
-        length = scale * source
-        return tirx.Select(target > one, i * (source - one) / (length - one), _f(0))
-    if transform == "half_pixel_symmetric":
-        adjustment = target / (scale * source)
-        return source / _f(2) * (one - adjustment) + (i + half) / scale - half
-    if transform == "tf_crop_and_resize":
-        spread = _f(a.end - a.start) * (source - one)
-        centre = half * _f(a.start + a.end) * (source - one)
-        along = _f(a.start) * (source - one) + i * spread / tirx.max(target - one, one)
-        return tirx.Select(target > one, along, centre)
-    raise InvalidModelError(f"the coordinate transformation '{transform}' does not exist")
-
-
-def _interpolated(node: Node, x: Expr, axes: list[_Axis], mode: str, transform: str) -> Expr:
+def _interpolated(node: Node, x: Expr, axes: list[ResampledAxis], mode: str, transform: str) -> Expr:
     """Interpolates along one axis after the other, the last one first (rows stay contiguous)."""
     outside = _extrapolation(node, transform)
     for a in axes:
-        x = _interpolate_axis(node, x, a, mode, transform)
+        x = interpolate(node, x, a, mode, transform)
     if outside is None:
         return x
     dtype = node.builder.dtype(x)
 
     def compute(data: te.Tensor) -> te.Tensor:
         def element(*index: Any) -> Expr:
-            inside = tirx.all(*(_inside(a, _coordinate(a, index[a.axis], transform)) for a in axes))
+            inside = tirx.all(*(is_inside(a, coordinate(a, index[a.axis], transform)) for a in axes))
             return tirx.Select(inside, data(*index), tirx.const(outside, dtype))
 
         return tabulate(data.shape, element, name="resize_extrapolate")
 
     return node.te(compute, x, name="resize_extrapolate")
-
-
-def _interpolate_axis(node: Node, x: Expr, a: _Axis, mode: str, transform: str) -> Expr:
-    shape = list(node.builder.shape(x))
-    shape[a.axis] = a.target
-    dtype = node.builder.dtype(x)
-    taps = _Taps(node, a, mode, transform)
-
-    def compute(data: te.Tensor) -> te.Tensor:
-        def along(index: Sequence[Any], place: Any) -> Expr:
-            return data(*index[: a.axis], place, *index[a.axis + 1 :])
-
-        if a.reach is not None and not isinstance(a.reach, int):
-            return _averaged(taps, shape, along, dtype)
-
-        def element(*index: Any) -> Expr:
-            return taps.combine(index[a.axis], lambda place: along(index, place), dtype)
-
-        return tabulate(shape, element, name=f"resize_{mode}")
-
-    return node.te(compute, x, name=f"resize_{mode}")
-
-
-def _averaged(
-    taps: _Taps, shape: Sequence[Extent], along: Callable[[Sequence[Any], Any], Expr], dtype: str
-) -> te.Tensor:
-    """Averages of as many neighbours as only the run can tell."""
-    a = taps.axis
-    reach = 0 if a.reach is None else a.reach
-    k = te.reduce_axis((0, as_expression(2 * reach)), name="k")
-    j = te.reduce_axis((0, as_expression(2 * reach)), name="j")
-
-    def term(*index: Any) -> Expr:
-        place, weight = taps.tap(index[a.axis], k + 1 - reach)
-        return te.sum(along(index, place) * weight.astype(dtype), axis=k)
-
-    def share(i: Any) -> Expr:
-        return te.sum(taps.tap(i, j + 1 - reach)[1].astype(dtype), axis=j)
-
-    total, weights = tabulate(shape, term, name="total"), tabulate([a.target], share, name="weights")
-    return tabulate(shape, lambda *i: total(*i) / weights(i[a.axis]), name="resize_average")
-
-
-class _Taps:
-    """The weighted neighbours along one axis that make one output element."""
-
-    def __init__(self, node: Node, a: _Axis, mode: str, transform: str) -> None:
-        self.axis = a
-        self._cubic = mode == "cubic"
-        self._transform = transform
-        self._a = node.number("cubic_coeff_a", -0.75)
-        self._exclude_outside = bool(node.integer("exclude_outside", 0))
-
-    def combine(self, index: Any, read: Any, dtype: str) -> Expr:
-        """The interpolated value at an output index."""
-        taps = [self.tap(index, offset) for offset in self._offsets()]
-        weights = [weight for _, weight in taps]
-        total = sum(weights[1:], weights[0])
-        terms = [read(place) * weight.astype(dtype) for place, weight in taps]
-        value = sum(terms[1:], terms[0])
-        normalized = self._exclude_outside or self.axis.reach is not None
-        return value / total.astype(dtype) if normalized else value
-
-    def tap(self, index: Any, offset: Any) -> tuple[Any, Any]:
-        """The place of a neighbour of an output index, and its weight."""
-        position = _coordinate(self.axis, index, self._transform)
-        base = tirx.floor(position)
-        place = base.astype("int64") + offset
-        weight = self._weight(position - base, offset)
-        last, zero = as_expression(self.axis.source) - 1, tirx.IntImm("int64", 0)
-        if self._exclude_outside:
-            weight = tirx.Select(tirx.all(place >= zero, place <= last), weight, _f(0))
-        return tirx.max(tirx.min(place, last), zero), weight
-
-    def _offsets(self) -> range:
-        reach = 2 if self._cubic else 1
-        if self.axis.reach is not None:
-            reach = int(self.axis.reach)
-        return range(1 - reach, reach + 1)
-
-    def _weight(self, fraction: Any, offset: Any) -> Any:
-        distance = tirx.abs(fraction - _f(offset))
-        if self.axis.reach is not None:
-            distance = distance * tirx.min(_f(self.axis.scale), _f(1))
-        if not self._cubic:
-            return tirx.max(_f(1) - distance, _f(0))
-        a, d = _f(self._a), distance
-        near = ((a + _f(2)) * d - (a + _f(3))) * d * d + _f(1)
-        far = ((a * d - _f(5) * a) * d + _f(8) * a) * d - _f(4) * a
-        return tirx.Select(d <= _f(1), near, tirx.Select(d < _f(2), far, _f(0)))

@@ -126,3 +126,29 @@ def test_gradient_of_a_small_network() -> None:
     slope = 1 - np.tanh(feed["x"] @ feed["w"]) ** 2
     np.testing.assert_allclose(results["dw"], feed["x"].T @ slope, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(results["dx"], slope @ feed["w"].T, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backward", [0, 1])
+def test_number_of_steps_of_a_scan(backward: int, graph: Graph) -> None:
+    """Running sums along the second axis, put along the last one."""
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Add", ["sum", "x"], ["more"]), helper.make_node("Identity", ["more"], ["out"])],
+        "body",
+        [info("sum", TensorProto.FLOAT, [2]), info("x", TensorProto.FLOAT, [2])],
+        [info("more", TensorProto.FLOAT, [2]), info("out", TensorProto.FLOAT, [2])],
+    )
+    axes = {"scan_input_axes": [1], "scan_output_axes": [-1], "scan_input_directions": [backward]}
+    node = helper.make_node(
+        "Scan", ["start", "xs"], ["total", "sums"], body=body, num_scan_inputs=1, **axes,
+        scan_output_directions=[backward],
+    )  # fmt: skip
+    inputs = {"start": (np.float32, [2]), "xs": (np.float32, [2, "steps"])}
+    executable = relaxc.compile(graph([node], inputs, ["total", "sums"]))
+    for steps in (1, 5, 100):
+        xs = RNG.standard_normal((2, steps)).astype(np.float32)
+        results = executable.run({"start": np.ones(2, np.float32), "xs": xs})
+        direction = -1 if backward else 1
+        expected = 1 + np.cumsum(xs[:, ::direction], axis=1)[:, ::direction]
+        np.testing.assert_allclose(results["sums"], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(results["total"], 1 + xs.sum(1), rtol=1e-4, atol=1e-4)
