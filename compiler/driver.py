@@ -27,6 +27,7 @@ from ..runtime.errors import RelaxcError
 from ..runtime.processor import default_threads
 from ..runtime.signature import Signature
 from ..targets import registry
+from ..targets.cpu.dot_products import packing_for
 from ..targets.cpu.machine import required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
 from ..targets.cpu.tir_pipeline import TIR_PIPELINE
@@ -134,7 +135,8 @@ def fuse(
     options.report("importing the model")
     imported = import_onnx(model, shapes, static_inputs)
     options.report("optimising the graph")
-    passes = graph_passes(resolved.machine.lanes("float32"), PRECISIONS[precision])
+    packing = packing_for(PRECISIONS[precision], resolved.machine)
+    passes = graph_passes(packing.block, PRECISIONS[precision], packing.depth)
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
     return FusedModel(imported, resolved, module)
@@ -157,9 +159,7 @@ def _refuse_unavailable(precision: str, calibration: object) -> None:
 def _generate_code(lowered: LoweredModel) -> relax.VMExecutable:
     with lowered.target.tvm_target:
         module = lower_to_virtual_machine()(lowered.lifted.module)
-    return relax.build(
-        module, lowered.target.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE
-    )
+    return relax.build(module, lowered.target.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE)
 
 
 def _write(path: Path, library: relax.VMExecutable, lowered: LoweredModel, precision: str) -> None:

@@ -39,11 +39,14 @@ class Blocked:
     channels: int
 
 
-def assign_layouts(mod: tvm.IRModule, block: int) -> tvm.IRModule:
-    """The pass; ``block`` is the number of channels in a block, a vector's lanes."""
+def assign_layouts(mod: tvm.IRModule, block: int, depth: int = 2) -> tvm.IRModule:
+    """The pass; ``block`` is the number of channels in a block, a vector's lanes.
+
+    Convolutions of bfloat16 take ``depth`` channels in a step.
+    """
     for name, function in list(mod.functions_items()):
         if isinstance(function, relax.Function):
-            assigner = LayoutAssigner(mod, block)
+            assigner = LayoutAssigner(mod, block, depth)
             assigner.builder_.update_func(name, assigner.visit_expr(function))
             mod = assigner.builder_.get()
     return relax.transform.DeadCodeElimination()(mod)
@@ -53,9 +56,10 @@ def assign_layouts(mod: tvm.IRModule, block: int) -> tvm.IRModule:
 class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
     """Walks the bindings in order, keeping for each old variable the blocked value that stands for it."""
 
-    def __init__(self, mod: tvm.IRModule, block: int) -> None:
+    def __init__(self, mod: tvm.IRModule, block: int, depth: int) -> None:
         super().__init__(mod)
         self.block = block
+        self.depth = depth
         self.blocked: dict[relax.Var, Blocked] = {}
         self.plain: dict[relax.Var, relax.Expr] = {}
         self.packed: dict[relax.Var, Blocked] = {}
@@ -191,8 +195,16 @@ def _dense_conv2d(
     if narrow and blocked is None:
         return None
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
+    if narrow and assigner.depth > 2 and _has_known_extents(data):
+        packed = constant(layout.pack_conv2d_weight(weight, assigner.block, assigner.depth))
+        return _convolve(assigner, conv2d.conv2d_tiles, source, packed, geometry, weight.shape[0])
     packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
     return _convolve(assigner, conv2d.conv2d_nchwc, source, packed, geometry, weight.shape[0])
+
+
+def _has_known_extents(data: relax.Expr) -> bool:
+    """Whether the height and width of a feature map are numbers."""
+    return all(isinstance(extent, tirx.IntImm) for extent in list(data.ty.shape)[2:])
 
 
 def _grouped_conv2d(

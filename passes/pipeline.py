@@ -38,12 +38,13 @@ class NamedPass:
     required: bool = False
 
 
-def graph_passes(block: int, dtype: str = "float32") -> tuple[NamedPass, ...]:
+def graph_passes(block: int, dtype: str = "float32", depth: int = 2) -> tuple[NamedPass, ...]:
     """From an imported module to one whose ``main`` calls fused kernels.
 
     Args:
         block: channels or columns in a block of the packed layouts, a vector's lanes.
         dtype: the type of the values between kernels that are float32 in the module.
+        depth: elements that one step of a dot product of bfloat16 takes.
     """
     transform = relax.transform
     narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
@@ -55,9 +56,9 @@ def graph_passes(block: int, dtype: str = "float32") -> tuple[NamedPass, ...]:
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("replace-constant-divisors", replace_constant_divisors),
         *([narrowing] if dtype != "float32" else []),
-        NamedPass("assign-layouts", partial(assign_layouts, block=block)),
+        NamedPass("assign-layouts", partial(assign_layouts, block=block, depth=depth)),
         NamedPass("fuse-attention", partial(fuse_attention, block=block)),
-        NamedPass("prepack-matmul", partial(prepack_matmul, block=block)),
+        NamedPass("prepack-matmul", partial(prepack_matmul, block=block, depth=depth)),
         NamedPass("legalize", legalize, required=True),
         NamedPass("fold-legalized-constants", transform.FoldConstant()),
         NamedPass("annotate-patterns", transform.AnnotateTIROpPattern(), required=True),

@@ -15,7 +15,7 @@ from tvm import ir, relax, tirx
 
 from .compute import layout
 from .compute.matmul import matmul_batched, matmul_packed
-from .compute.matmul_pairs import matmul_batched_pairs, matmul_packed_pairs
+from .compute.matmul_pairs import matmul_batched_pairs, matmul_packed_pairs, step_depth
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
 
@@ -25,34 +25,42 @@ PRODUCTS = (("float32", "float32"), (NARROW, "float32"))
 """The types of the operands and of the result that there are kernels for."""
 
 
-def prepack_matmul(mod: tvm.IRModule, block: int) -> tvm.IRModule:
-    """The pass: ``matmul(x, W)`` with a constant W [K, N] reads W as [N / block, K, block] from now on."""
-    return rewrite_calls(mod, {"relax.matmul": partial(_matmul, block=block)})
+def prepack_matmul(mod: tvm.IRModule, block: int, depth: int = 2) -> tvm.IRModule:
+    """The pass: ``matmul(x, W)`` with a constant W [K, N] reads W as [N / block, K, block] from now on.
+
+    Products of bfloat16 take ``depth`` elements of K in a step.
+    """
+    return rewrite_calls(mod, {"relax.matmul": partial(_matmul, block=block, depth=depth)})
 
 
-def _matmul(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | None:
+def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> relax.Expr | None:
     data, weight = call.args[0], constant_value(call.args[1])
     shape = data.ty.shape
     if shape is None or len(shape) < 2 or (_dtype(data), _dtype(call)) not in PRODUCTS:
         return None
     if weight is None or weight.ndim != 2:
-        return _batched(rewriter, call, block)
-    packed = constant(layout.pack_matmul_weight(weight, block))
-    product_of = matmul_packed_pairs if _dtype(data) == NARROW else matmul_packed
+        return _batched(rewriter, call, block, depth)
+    narrow = _dtype(data) == NARROW
+    depth = step_depth(shape[-2], shape[-1], depth) if narrow else depth
+    packed = constant(layout.pack_matmul_weight(weight, block, depth))
+    product_of = partial(matmul_packed_pairs, depth=depth) if narrow else matmul_packed
     columns = weight.shape[1]
     rows = _rows_worth_merging(shape)
     if rows is None:
-        return rewriter.builder_.call_te(product_of, data, packed, columns)
+        return rewriter.builder_.call_te(
+            product_of, data, packed, columns, primfunc_name_hint="matmul_packed"
+        )
     flat = rewriter.builder_.emit(relax.op.reshape(data, (rows, weight.shape[0])))
-    product = rewriter.builder_.emit(rewriter.builder_.call_te(product_of, flat, packed, columns))
-    return relax.op.reshape(product, (*list(shape)[:-1], columns))
+    product = rewriter.builder_.call_te(product_of, flat, packed, columns, primfunc_name_hint="matmul_packed")
+    return relax.op.reshape(rewriter.builder_.emit(product), (*list(shape)[:-1], columns))
 
 
-def _batched(rewriter: CallRewriter, call: ir.Call, block: int) -> relax.Expr | None:
+def _batched(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> relax.Expr | None:
     (a, a_axes), (b, b_axes) = (_through_transpose(rewriter, operand) for operand in call.args)
     if len(b_axes) < 2 or b.ty.shape is None or a_axes[-1] != len(a_axes) - 1:
         return None
-    definition = matmul_batched_pairs if _dtype(a) == NARROW else matmul_batched
+    narrow = _dtype(a) == NARROW
+    definition = partial(matmul_batched_pairs, depth=depth) if narrow else matmul_batched
     product = partial(definition, a_axes=a_axes, b_axes=b_axes, lanes=block)
     return rewriter.builder_.call_te(product, a, b, primfunc_name_hint="matmul")
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+# Linux on x86-64: the system call, its request for a part of the processor's state, and that part's number.
+_ARCH_PRCTL, _REQUEST_STATE, _TILE_DATA = 158, 0x1023, 18
+_TILES = "amxtile"
 
 
 def usable_cores() -> int:
@@ -88,9 +93,29 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def missing_features(needed: Iterable[str]) -> list[str]:
-    """Those of ``needed`` that this CPU lacks."""
+    """Those of ``needed`` that this CPU lacks, or that the operating system keeps from this process."""
+    needed = list(needed)
     present = {_without_underscores(feature) for feature in cpu_features()}
+    if any(map(_is_tile_feature, needed)) and not (_TILES in present and may_use_tiles()):
+        present -= {feature for feature in present if _is_tile_feature(feature)}
     return [feature for feature in needed if _without_underscores(feature) not in present]
+
+
+@cache
+def may_use_tiles() -> bool:
+    """Asks Linux, once and for all threads of the process, for the state of AMX's tiles, which is large.
+
+    Without that, the first tile instruction ends the process (Linux kernel,
+    Documentation/arch/x86/xstate.rst).
+    """
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return False
+    result: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_STATE, _TILE_DATA)
+    return result == 0
+
+
+def _is_tile_feature(feature: str) -> bool:
+    return feature.startswith("amx")
 
 
 def _features_found_by_numpy() -> frozenset[str]:

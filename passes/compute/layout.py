@@ -49,11 +49,13 @@ def pack_channel_vector(array: Array, block: int, fill: float = 0.0) -> Array:
     return np.ascontiguousarray(padded.reshape(N, C // block, block, H, W).transpose(0, 1, 3, 4, 2))
 
 
-def pack_conv2d_weight(weight: Array, block: int) -> Array:
+def pack_conv2d_weight(weight: Array, block: int, depth: int = 2) -> Array:
     """[O, I, R, S] to [O/block, R, S, I, block], the order in which a convolution reads it.
 
-    bfloat16 becomes pairs of input channels, [O/block, R, S, I/2, block] (``pairs.py``).
+    bfloat16 becomes pairs of input channels, [O/block, R, S, I/2, block], with I padded to a multiple of
+    ``depth`` (``pairs.py``).
     """
+    weight = pad_channels(weight, 1, depth) if is_bfloat16(weight) else weight
     padded = pad_channels(weight, 0, block)
     O, I, R, S = padded.shape  # noqa: E741 - the layout's own letters
     packed = np.ascontiguousarray(padded.reshape(O // block, block, I, R, S).transpose(0, 3, 4, 2, 1))
@@ -67,12 +69,13 @@ def pack_depthwise_weight(weight: Array, block: int) -> Array:
     return np.ascontiguousarray(padded.reshape(C // block, block, R, S).transpose(0, 2, 3, 1))
 
 
-def pack_matmul_weight(weight: Array, block: int) -> Array:
+def pack_matmul_weight(weight: Array, block: int, depth: int = 2) -> Array:
     """[K, N] to [N/block, K, block]: panels of ``block`` columns.
 
-    bfloat16 becomes pairs of rows, [N/block, ceil(K/2), block] (``pairs.py``).
+    bfloat16 becomes pairs of rows in steps of ``depth``, [N/block, ceil(K/depth) * depth/2, block]
+    (``pairs.py``).
     """
     padded = pad_channels(weight, 1, block)
     K, N = padded.shape
     packed = np.ascontiguousarray(padded.reshape(K, N // block, block).transpose(1, 0, 2))
-    return interleave_pairs(packed, 1) if is_bfloat16(weight) else packed
+    return interleave_pairs(packed, 1, depth) if is_bfloat16(weight) else packed

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
 from . import TILE_SLACK, WORKLOAD
 from .matmul import PANEL_SLACK, aligned, broadcast, original, permuted
-from .pairs import bits, join_pair, load_pair, pair_product, pair_start
+from .pairs import MATMUL_TILES, bits, is_new, join_pair, load_pair, pair_product, pair_start
 
 KIND = "matmul_packed"
 
 
-def matmul_packed_pairs(x: te.Tensor, w: te.Tensor, columns: int) -> te.Tensor:
-    """x [..., M, K] times w, a [K, columns] matrix as pairs [columns/v, ceil(K/2), v]: [..., M, columns]."""
+def step_depth(rows: tirx.Expr, inner: tirx.Expr, depth: int) -> int:
+    """``depth`` where a step of so many elements can be taken: extents are known and it is not too deep."""
+    known = isinstance(rows, tirx.IntImm) and isinstance(inner, tirx.IntImm)
+    return depth if known and int(inner) >= depth else 2
+
+
+def _kind(depth: int) -> str:
+    return KIND if depth == 2 else MATMUL_TILES
+
+
+def matmul_packed_pairs(x: te.Tensor, w: te.Tensor, columns: int, depth: int = 2) -> te.Tensor:
+    """x [..., M, K] times w, a [K, columns] matrix as pairs [columns/v, pairs, v]: [..., M, columns].
+
+    ``depth`` is that of ``layout.pack_matmul_weight``.
+    """
     *batch, rows, K = x.shape
     panels, pairs, v = w.shape
     k = te.reduce_axis((0, pairs), "k")
 
     def multiply(*index: tirx.Var) -> tirx.Expr:
         *outer, m, panel, lane = index
-        pair = load_pair(x, [*outer, tirx.min(m, rows - 1), pair_start(k, int(K))])
+        pair = load_pair(x, [*outer, tirx.min(m, rows - 1), pair_start(k, int(K), depth)])
         return te.sum(pair_product(pair, w[panel, k, lane]), axis=k)
 
     shape = (*batch, rows + TILE_SLACK, panels, v)
-    acc = te.compute(shape, multiply, name="matmul_packed", attrs={WORKLOAD: KIND})
+    acc = te.compute(shape, multiply, name="matmul_packed", attrs={WORKLOAD: _kind(depth)})
     return _crop(acc, (*batch, rows, columns), int(v))
 
 
 def matmul_batched_pairs(
-    a: te.Tensor, b: te.Tensor, a_axes: Sequence[int], b_axes: Sequence[int], lanes: int
+    a: te.Tensor, b: te.Tensor, a_axes: Sequence[int], b_axes: Sequence[int], lanes: int, depth: int = 2
 ) -> te.Tensor:
-    """The product of two activations; arguments and result as of ``matmul.matmul_batched``."""
+    """The product of two activations; arguments and result as of ``matmul.matmul_batched``.
+
+    Pairs come in steps of ``depth`` elements where the extents allow it.
+    """
     (*a_batch, M, K), (*b_batch, _, N) = permuted(a.shape, a_axes), permuted(b.shape, b_axes)
     batch = broadcast(a_batch, b_batch)
+    depth = step_depth(M, K, depth) if isinstance(N, tirx.IntImm) else 2
     panels = tirx.floordiv(N + lanes - 1, lanes)
-    pairs = tirx.floordiv(K + 1, 2)
-    packed = te.compute((*b_batch, panels, pairs, lanes), _panel(b, b_axes, K, N, lanes), name="pack_panels")
+    pairs = tirx.floordiv(K + depth - 1, depth) * (depth // 2)
+    panel = _panel(b, b_axes, (K, N), lanes, depth)
+    packed = te.compute((*b_batch, panels, pairs, lanes), panel, name="pack_panels")
     k = te.reduce_axis((0, pairs), "k")
     static = isinstance(panels, tirx.IntImm)
 
@@ -45,37 +63,42 @@ def matmul_batched_pairs(
         *outer, m, p, lane = index
         row = [*aligned(outer, a_batch), tirx.min(m, M - 1)]
         place = [*aligned(outer, b_batch), p if static else tirx.min(p, panels - 1), k, lane]
-        return te.sum(pair_product(_row_pair(a, a_axes, row, k, K), packed(*place)), axis=k)
+        return te.sum(pair_product(_row_pair(a, a_axes, row, (k, K), depth), packed(*place)), axis=k)
 
     overrun = 0 if static else PANEL_SLACK
     shape = (*batch, M + TILE_SLACK, panels + overrun, lanes)
-    acc = te.compute(shape, multiply, name="matmul_batched", attrs={WORKLOAD: KIND})
+    acc = te.compute(shape, multiply, name="matmul_batched", attrs={WORKLOAD: _kind(depth)})
     return _crop(acc, (*batch, M, N), lanes)
 
 
 def _row_pair(
-    a: te.Tensor, axes: Sequence[int], row: list[tirx.Expr], k: tirx.Expr, K: tirx.Expr
+    a: te.Tensor, axes: Sequence[int], row: list[tirx.Expr], inner: tuple[tirx.Expr, tirx.Expr], depth: int
 ) -> tirx.Expr:
-    """Pair ``k`` of a row. Where K is symbolic it may be odd, and then nothing may be read behind the end."""
+    """Pair k of a row of K. Where K is symbolic it may be odd: then nothing may be read behind the end."""
+    k, K = inner
     if isinstance(K, tirx.IntImm):
-        return load_pair(a, original([*row, pair_start(k, int(K))], axes))
+        return load_pair(a, original([*row, pair_start(k, int(K), depth)], axes))
     first, second = (bits(a(*original([*row, 2 * k + i], axes))) for i in range(2))
     return join_pair(first, tirx.if_then_else(2 * k + 1 < K, second, tirx.const(0, "uint16")))
 
 
-def _panel(b: te.Tensor, axes: Sequence[int], K: tirx.Expr, N: tirx.Expr, lanes: int):  # type: ignore[no-untyped-def]
+def _panel(
+    b: te.Tensor, axes: Sequence[int], extents: tuple[tirx.Expr, tirx.Expr], lanes: int, depth: int
+) -> Callable[..., tirx.Expr]:
+    """How b, [..., K, N], lies in panels of pairs."""
+    K, N = extents
     zero = tirx.const(0, "uint16")
 
     def panel(*index: tirx.Var) -> tirx.Expr:
         *outer, p, k, lane = index
         column = p * lanes + lane
-        start = pair_start(k, int(K)) if isinstance(K, tirx.IntImm) else 2 * k
-        first, second = (bits(b(*original([*outer, start + i, column], axes))) for i in range(2))
+        start = pair_start(k, int(K), depth) if isinstance(K, tirx.IntImm) else 2 * k
+        pair = [bits(b(*original([*outer, start + i, column], axes))) for i in range(2)]
         if not isinstance(K, tirx.IntImm):
-            second = tirx.if_then_else(2 * k + 1 < K, second, zero)
-        elif int(K) % 2:
-            first = tirx.if_then_else(start == 2 * k, first, zero)
-        return tirx.if_then_else(column < N, join_pair(first, second), tirx.const(0, "int32"))
+            pair[1] = tirx.if_then_else(2 * k + 1 < K, pair[1], zero)
+        elif new := is_new(k, int(K), depth):
+            pair = [tirx.if_then_else(lacking, half, zero) for lacking, half in zip(new, pair, strict=True)]
+        return tirx.if_then_else(column < N, join_pair(*pair), tirx.const(0, "int32"))
 
     return panel
 

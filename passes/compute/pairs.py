@@ -17,6 +17,11 @@ PAIR = "relaxc.bf16_pair"
 PRODUCT = "relaxc.bf16_pair_product"
 """(a, b), both pairs: the float32 a.first * b.first + a.second * b.second."""
 
+CONV2D_TILES, MATMUL_TILES = "conv2d_tiles", "matmul_tiles"
+"""Workloads whose reduction comes in steps of a tile's depth, not of a pair."""
+TILE_DEPTH = 32
+"""Elements that a row of a tile of AMX holds."""
+
 _PURE = 1
 
 
@@ -74,19 +79,33 @@ def is_bfloat16(array: np.ndarray) -> bool:
     return array.dtype.name == "bfloat16"
 
 
-def interleave_pairs(array: np.ndarray, axis: int) -> np.ndarray:
-    """``array`` (bfloat16) with the elements of ``axis`` joined two by two: int32, half as long.
+def interleave_pairs(array: np.ndarray, axis: int, depth: int = 2) -> np.ndarray:
+    """``array`` (bfloat16) with the elements of ``axis`` joined two by two: int32.
 
-    Where the extent is odd, the last pair is (0, last): ``pair_start`` says where its partner starts.
+    Its extent becomes a multiple of ``depth``: the last step holds the last ``depth`` elements, and zeros for
+    those that the step before holds already. ``pair_start`` says where their partners are.
     """
     extent = array.shape[axis]
-    if extent % 2:
-        array = np.insert(array, extent - 1, np.zeros((), array.dtype), axis)
+    overlap = -extent % depth
+    if overlap:
+        array = np.insert(array, [extent - depth + overlap] * overlap, np.zeros((), array.dtype), axis)
     moved = np.moveaxis(array, axis, -1)
     joined = np.ascontiguousarray(moved).view(np.int32)
     return np.ascontiguousarray(np.moveaxis(joined, -1, axis))
 
 
-def pair_start(pair: tirx.Expr, extent: int) -> tirx.Expr:
-    """Where ``pair`` of an axis starts; the last of an odd one overlaps the pair before it."""
-    return 2 * pair if extent % 2 == 0 else tirx.min(2 * pair, extent - 2)
+def pair_start(pair: tirx.Expr, extent: int, depth: int = 2) -> tirx.Expr:
+    """Where ``pair`` of an axis starts; the last step of ``depth`` elements may overlap the one before it."""
+    if extent % depth == 0:
+        return 2 * pair
+    pairs = depth // 2
+    return tirx.min(depth * tirx.floordiv(pair, pairs), extent - depth) + 2 * tirx.floormod(pair, pairs)
+
+
+def is_new(pair: tirx.Expr, extent: int, depth: int = 2) -> tuple[tirx.Expr, tirx.Expr] | None:
+    """Whether the step before lacks ``pair``'s first element, and its second; None if steps never overlap."""
+    if extent % depth == 0:
+        return None
+    begin = depth * tirx.floordiv(pair, depth // 2)
+    start = pair_start(pair, extent, depth)
+    return start >= begin, start + 1 >= begin

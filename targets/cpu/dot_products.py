@@ -8,6 +8,7 @@ which LLVM inlines.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import tvm_ffi
 from tvm import ir, tirx
@@ -16,24 +17,45 @@ from tvm.s_tir import SBlock
 from tvm.tirx.op import register_intrin_lowering
 from tvm.tirx.stmt import StringImm
 
-from ...passes.compute.pairs import PAIR, PRODUCT, join_pair, register_operator
+from ...passes.compute.pairs import PAIR, PRODUCT, TILE_DEPTH, join_pair, register_operator
 from .machine import Machine
 
 INSTRUCTION = "avx512bf16"
+TILES = "amx-bf16"
 
 DOT = "relaxc.bf16_dot"
 """(sum, a, b): the float32 sum + a.first * b.first + a.second * b.second of pairs a, b in one instruction."""
 
-_WRAPPER = "relaxc_bf16_dot_16"
+
+def _lanes(first: int, count: int) -> str:
+    """A shuffle's mask."""
+    return "<" + ", ".join(f"i32 {lane}" for lane in range(first, first + count)) + ">"
+
+
+_LOW, _HIGH, _ALL = _lanes(0, 16), _lanes(16, 16), _lanes(0, 32)
+_WRAPPER = "relaxc_bf16_dot"
 _PAIRS = "<32 x bfloat>"
 _LLVM = f"""
 declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, {_PAIRS}, {_PAIRS})
 
-define <16 x float> @{_WRAPPER}(<16 x float> %sum, <16 x i32> %a, <16 x i32> %b) #0 {{
+define <16 x float> @{_WRAPPER}_16(<16 x float> %sum, <16 x i32> %a, <16 x i32> %b) #0 {{
   %x = bitcast <16 x i32> %a to {_PAIRS}
   %y = bitcast <16 x i32> %b to {_PAIRS}
   %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float> %sum, {_PAIRS} %x, {_PAIRS} %y)
   ret <16 x float> %r
+}}
+
+define <32 x float> @{_WRAPPER}_32(<32 x float> %sum, <32 x i32> %a, <32 x i32> %b) #0 {{
+  %s0 = shufflevector <32 x float> %sum, <32 x float> poison, <16 x i32> {_LOW}
+  %s1 = shufflevector <32 x float> %sum, <32 x float> poison, <16 x i32> {_HIGH}
+  %a0 = shufflevector <32 x i32> %a, <32 x i32> poison, <16 x i32> {_LOW}
+  %a1 = shufflevector <32 x i32> %a, <32 x i32> poison, <16 x i32> {_HIGH}
+  %b0 = shufflevector <32 x i32> %b, <32 x i32> poison, <16 x i32> {_LOW}
+  %b1 = shufflevector <32 x i32> %b, <32 x i32> poison, <16 x i32> {_HIGH}
+  %r0 = call <16 x float> @{_WRAPPER}_16(<16 x float> %s0, <16 x i32> %a0, <16 x i32> %b0)
+  %r1 = call <16 x float> @{_WRAPPER}_16(<16 x float> %s1, <16 x i32> %a1, <16 x i32> %b1)
+  %r = shufflevector <16 x float> %r0, <16 x float> %r1, <32 x i32> {_ALL}
+  ret <32 x float> %r
 }}
 
 attributes #0 = {{ alwaysinline nounwind willreturn memory(none) }}
@@ -43,10 +65,31 @@ _DOT_OP = register_operator(DOT, "A float32 sum plus the dot product of two pair
 
 
 def _call_wrapper(call: ir.Call) -> tirx.Expr:
-    return tirx.call_pure_extern("float32x16", _WRAPPER, *call.args)
+    lanes = 16 * (int(call.args[0].ty.dtype.lanes) // 16)
+    return tirx.call_pure_extern(f"float32x{lanes}", f"{_WRAPPER}_{lanes}", *call.args)
 
 
 register_intrin_lowering(DOT, "llvm", f=_call_wrapper, level=15)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How products lie in memory.
+
+    Attributes:
+        block: channels or columns in a block.
+        depth: elements that one step of a dot product takes.
+    """
+
+    block: int
+    depth: int
+
+
+def packing_for(dtype: str, machine: Machine) -> Packing:
+    """The packing for values of ``dtype`` between the kernels of ``machine``."""
+    if dtype == "bfloat16" and TILES in machine.features:
+        return Packing(TILE_DEPTH, TILE_DEPTH)
+    return Packing(machine.lanes("float32"), 2)
 
 
 def lower_dot_products(function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:

@@ -21,6 +21,7 @@ from .machine import Machine
 from .prefetch import insert_prefetches
 from .templates import TEMPLATES, Template
 from .templates.knobs import from_knobs, to_knobs
+from .tile_instructions import insert_tile_instructions
 
 
 class Choices(Protocol):
@@ -130,7 +131,7 @@ def _by_default(template: Template, function: tirx.PrimFunc, machine: Machine) -
         template.apply(sch, workload, template.default(workload, machine))
     except ScheduleError:
         return None
-    return insert_prefetches(lower_dot_products(sch.mod["main"], machine))
+    return insert_prefetches(lower_dot_products(insert_tile_instructions(sch.mod["main"]), machine))
 
 
 def _by_choice(
@@ -154,7 +155,7 @@ def _by_choice(
     except (ValueError, ScheduleError) as error:
         choices.refuse(kernel, str(error).strip().splitlines()[-1])
         return None
-    return insert_prefetches(lower_dot_products(sch.mod["main"], machine))
+    return insert_prefetches(lower_dot_products(insert_tile_instructions(sch.mod["main"]), machine))
 
 
 def schedule_of(function: tirx.PrimFunc) -> Schedule:

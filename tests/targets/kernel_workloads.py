@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from relaxc.passes.pipeline import graph_passes, lower_to_virtual_machine
+from relaxc.targets.cpu.dot_products import packing_for
 from relaxc.targets.cpu.schedule_kernels import schedule_kernels
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
@@ -23,6 +25,7 @@ WORKLOADS_A_SEED = 40
 """How many workloads a family draws from one seed, and compiles as one module."""
 
 Extent = int | str
+Target = str | Mapping[str, Any]
 Shapes = Sequence[Sequence[Extent]]
 
 
@@ -50,13 +53,13 @@ class Workload:
 Draw = Callable[[np.random.Generator], Workload]
 
 
-def check_random(draw: Draw, seed: int, target: str = "native", count: int = WORKLOADS_A_SEED) -> None:
+def check_random(draw: Draw, seed: int, target: Target = "native", count: int = WORKLOADS_A_SEED) -> None:
     """Compiles ``count`` random workloads together; fails with a list of those that are wrong."""
     generator = np.random.default_rng(seed)
     check([draw(generator) for _ in range(count)], target)
 
 
-def check(workloads: Sequence[Workload], target: str = "native") -> None:
+def check(workloads: Sequence[Workload], target: Target = "native") -> None:
     """Compiles ``workloads`` together; fails with a list of those that are wrong."""
     compiled = CompiledWorkloads(workloads, target)
     failures = [
@@ -70,19 +73,18 @@ def check(workloads: Sequence[Workload], target: str = "native") -> None:
 class CompiledWorkloads:
     """Workloads in machine code, called by their number."""
 
-    def __init__(self, workloads: Sequence[Workload], target: str = "native") -> None:
+    def __init__(self, workloads: Sequence[Workload], target: Target = "native") -> None:
         resolved = resolve(target)
         module = _module(workloads)
         with resolved.tvm_target:
-            for step in graph_passes(resolved.machine.lanes("float32")):
+            packing = packing_for(_widest_use(workloads), resolved.machine)
+            for step in graph_passes(packing.block, depth=packing.depth):
                 module = step.run(module)
             scheduled = schedule_kernels(module, resolved.machine)
             self._kernels = {kernel.name: kernel.template for kernel in scheduled.kernels}
             self._functions = scheduled.module
             lowered = lower_to_virtual_machine()(scheduled.module)
-        executable = relax.build(
-            lowered, resolved.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE
-        )
+        executable = relax.build(lowered, resolved.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE)
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, number: int, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -103,6 +105,12 @@ class CompiledWorkloads:
 
         relax.analysis.post_order_visit(self._functions[_name(number)], visit)
         return found
+
+
+def _widest_use(workloads: Sequence[Workload]) -> str:
+    """bfloat16 if one of the workloads takes it: all of them then lie in memory as it wants."""
+    dtypes = {array.dtype.name for workload in workloads for array in workload.inputs}
+    return "bfloat16" if "bfloat16" in dtypes else "float32"
 
 
 def _name(number: int) -> str:

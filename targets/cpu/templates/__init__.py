@@ -8,10 +8,12 @@ from .elementwise import ElementwiseTemplate
 from .fallback import FallbackTemplate
 from .matmul import MatmulTemplate
 from .reduction import ReductionTemplate
+from .tile_products import TileProductTemplate
 from .transpose import TransposeTemplate
 
 TEMPLATES: tuple[Template, ...] = (
     AttentionTemplate(),
+    TileProductTemplate(),
     Conv2dTemplate(),
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),

@@ -1,0 +1,138 @@
+"""Kernels on AMX, run on any x86 processor: what it lacks, an emulator in C does (``amx_emulator.c``).
+
+The emulator ends its process where AMX would refuse something, so everything runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from tvm import relax
+
+from relaxc.runtime.processor import missing_features
+from relaxc.targets.cpu.templates.tile_products import TileConfig, TileProductTemplate, TileWorkload
+from relaxc.targets.registry import resolve
+from tests.targets.cpu.test_conv2d_kernels import filters
+from tests.targets.kernel_workloads import Workload, check, normal
+from tests.targets.numpy_reference import Window, conv2d
+
+TARGET = {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+amx-tile", "+amx-bf16", "+avx512bf16"]}
+TILES = frozenset({"tile_product"})
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    return array.astype(ml_dtypes.bfloat16)
+
+
+def dense(generator: np.random.Generator, *extents: int) -> Workload:
+    """A product with a constant: [..., M, K] times [K, N]."""
+    *shape, N = extents
+    x, weight = rounded(normal(generator, *shape)), rounded(normal(generator, shape[-1], N))
+    return Workload(
+        f"{x.shape} @ constant {weight.shape}",
+        lambda data: relax.op.matmul(data, relax.const(weight, "bfloat16"), out_dtype="float32"),
+        [x],
+        x.astype(np.float64) @ weight.astype(np.float64),
+        TILES,
+    )
+
+
+def scores(generator: np.random.Generator, batch: int, tokens: int, heads: int, width: int) -> Workload:
+    q, k = (rounded(normal(generator, batch, tokens, heads, width)) for _ in range(2))
+    return Workload(
+        f"scores of {q.shape}",
+        lambda a, b: relax.op.matmul(
+            relax.op.permute_dims(a, [0, 2, 1, 3]),
+            relax.op.permute_dims(b, [0, 2, 3, 1]),
+            out_dtype="float32",
+        ),
+        [q, k],
+        np.einsum("bthc,bshc->bhts", q.astype(np.float64), k.astype(np.float64)),
+        TILES,
+    )
+
+
+def convolution(
+    generator: np.random.Generator, channels: tuple[int, int], size: int, window: Window
+) -> Workload:
+    inputs, outputs = channels
+    x = rounded(normal(generator, 1, inputs, 5, size))
+    weight = rounded(filters(generator, outputs, inputs, window))
+    return Workload(
+        f"{x.shape} * {weight.shape}, {window}",
+        lambda data: relax.op.nn.conv2d(
+            data,
+            relax.const(weight, "bfloat16"),
+            strides=window.strides,
+            padding=window.padding,
+            out_dtype="float32",
+        ),
+        [x],
+        conv2d(x, weight, window),
+        TILES,
+    )
+
+
+def random_workload(generator: np.random.Generator) -> Workload:
+    kind = generator.choice(["dense", "scores", "convolution"])
+    if kind == "dense":
+        M, K, N = (int(generator.integers(low, high)) for low, high in ((1, 70), (32, 140), (1, 100)))
+        return dense(generator, M, K, N)
+    if kind == "scores":
+        batch, tokens, heads = (int(extent) for extent in generator.integers(1, (3, 60, 4)))
+        return scores(generator, batch, tokens, heads, int(generator.integers(32, 80)))
+    stride, pad = int(generator.integers(1, 3)), int(generator.integers(0, 2))
+    window = Window((int(generator.choice([1, 3])),) * 2, (stride, stride), (pad,) * 4, (1, 1))
+    channels = int(generator.integers(5, 70)), int(generator.integers(1, 100))
+    return convolution(generator, channels, int(generator.integers(3, 60)), window)
+
+
+def check_emulated(emulator: str, seed: int, count: int) -> None:
+    """Runs in the process that the emulator may end."""
+    library = ctypes.CDLL(emulator)
+    generator = np.random.default_rng(seed)
+    check([random_workload(generator) for _ in range(count)], TARGET)
+    assert library.amx_emulator_executed() > 0
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("the emulator of AMX needs gcc")
+    if missing_features(["avx512f", "avx512_bf16"]):
+        pytest.skip("this CPU lacks AVX512-BF16, which every processor with AMX has")
+    library = tmp_path_factory.mktemp("emulator") / "amx_emulator.so"
+    source = Path(__file__).with_name("amx_emulator.c")
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+def run_emulated(emulator: Path, statement: str) -> None:
+    code = f"from tests.targets.cpu import test_tile_products as tests; tests.{statement}"
+    folder = Path(__file__).parents[3]
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=os.environ, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+
+
+def test_random_products_agree_with_numpy(emulator: Path, seed: int) -> None:
+    run_emulated(emulator, f"check_emulated({str(emulator)!r}, {seed}, 40)")
+
+
+def test_four_tiles_are_summed_at_a_time() -> None:
+    template, machine = TileProductTemplate(), resolve(TARGET).machine
+    workload = functools.partial(TileWorkload, "matmul_tiles", lanes=32, whole_panels=True)
+    assert template.default(workload(rows=128, panels=4), machine) == TileConfig(16, 2, 1)
+    assert template.default(workload(rows=7, panels=4), machine) == TileConfig(7, 1, 2)
+    assert template.default(workload(rows=28, panels=3), machine) == TileConfig(14, 2, 1)
