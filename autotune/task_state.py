@@ -22,7 +22,7 @@ class TaskState:
 
     Attributes:
         task: what is tuned.
-        history: the points tried.
+        history: the points tried, and the default.
         records: everything that was measured, in order.
         gains: the best gain over the default after each trial.
         failures: how many candidates failed, by their status.
@@ -40,14 +40,14 @@ class TaskState:
         if dict(record.entries[0].knobs) != dict(self.task.default):
             return
         self.records.append(record)
-        found = record.candidate.measurement
+        default, found = record.entries[0].measurement, record.candidate.measurement
         point = self.task.space.find(record.candidate.knobs)
-        if record.purpose is Purpose.BASELINE or point is None:
+        if point is None:
             return
-        default = record.entries[0].measurement
         self.history.gains[point] = default.median / found.median if found.ok and default.ok else 0.0
         if record.purpose is Purpose.CONTEST:
             self._contested.add(point)
+        if record.purpose is not Purpose.TRIAL:
             return
         self.gains.append(self.history.best_gain)
         if not found.ok:
