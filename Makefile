@@ -9,7 +9,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
 .PHONY: help demo test lint types imports unit-tests test-kernels test-models test-ray conformance conformance-sample \
-        bench format clean
+        fuzz fuzz-files bench format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo 'make test-models  whole real models and full-size architectures against ONNX Runtime'
 	@echo 'make test-ray     tuning on a Ray cluster of two local nodes'
 	@echo 'make conformance  onnx'"'"'s whole backend suite; writes docs/operators.md'
+	@echo 'make fuzz         random models of NNSmith against ONNX Runtime (FUZZ_MODELS=1000 FUZZ_SEED=0 FUZZ_NODES=10)'
+	@echo 'make fuzz-files   1,000 broken copies of real files'
 	@echo 'make bench        latency and start-up time beside ONNX Runtime and OpenVINO'
 	@echo 'make format       format the code'
 	@echo 'make clean        remove what the other targets made'
@@ -56,6 +58,19 @@ conformance: $(VENV)/.installed-test
 conformance-sample: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.conformance --jobs $(JOBS) --sample
 
+# NNSmith needs PyTorch, which nothing else does: it has an environment of its own, and hands over files.
+FUZZ_VENV   := .venv-nnsmith
+FUZZ_MODELS ?= 1000
+FUZZ_SEED   ?= 0
+FUZZ_NODES  ?= 10
+
+fuzz: $(VENV)/.installed-test $(FUZZ_VENV)/.installed
+	TVM_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz --jobs $(JOBS) models --python $(FUZZ_VENV)/bin/python \
+	    --count $(FUZZ_MODELS) --seed $(FUZZ_SEED) --nodes $(FUZZ_NODES)
+
+fuzz-files: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.fuzz --jobs $(JOBS) files
+
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.cpu
@@ -65,12 +80,19 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(FUZZ_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of optional dependencies; a changed pyproject.toml installs anew.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# The exporter that NNSmith calls may leave torch with any version: this one still has it.
+$(FUZZ_VENV)/.installed:
+	'$(PYTHON)' -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    torch==2.13.0 'nnsmith[onnx]==0.1.0' onnxscript
 	@touch $@
 
 $(BIN)/python:

@@ -44,4 +44,6 @@ def compare(case: GeneratedModel) -> Outcome:
     if not errors:
         return Outcome(True)
     reason = "; ".join(map(str, errors))
-    return failure(excuse(case.model, case.feed, case.expected, actual) or WRONG, reason)
+    return failure(
+        excuse(case.model, case.feed, case.expected, actual, [case.torch_outputs]) or WRONG, reason
+    )

@@ -3,13 +3,13 @@
 A difference is excused, and counted by its excuse, where the reference's own result is not certain: its
 roundings decide (``unstable``); it takes a value that is read twice to be the same to the last bit, where a
 compiler may compute it twice (``recomputed``); an operation without a defined result was met (``undefined``);
-or the other reference disagrees with it and agrees with relaxc (``disputed``). All else is a wrong result.
+or another reference disagrees with it and agrees with relaxc (``disputed``). All else is a wrong result.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,20 @@ def differences(expected: Arrays, actual: Arrays) -> list[OutputError]:
     ]
 
 
-def excuse(model: onnx.ModelProto, feed: Arrays, expected: Arrays, actual: Arrays) -> str:
-    """One of ``EXCUSES`` for outputs that differ, or nothing."""
+def excuse(
+    model: onnx.ModelProto, feed: Arrays, expected: Arrays, actual: Arrays, opinions: Iterable[Arrays] = ()
+) -> str:
+    """One of ``EXCUSES`` for outputs that differ, or nothing.
+
+    Args:
+        model: without subgraphs.
+        feed: its inputs.
+        expected: the reference's outputs.
+        actual: relaxc's.
+        opinions: what others compute.
+    """
+    if any(not differences(opinion, actual) for opinion in opinions):
+        return DISPUTED
     reference = _able_reference(model, feed)
     if reference is None or any(error.difference_in_kind for error in differences(expected, actual)):
         return ""

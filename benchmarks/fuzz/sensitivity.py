@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 Array = np.ndarray[Any, Any]
 
-DRAWS = 8
+DRAWS = 24
 
 # A few units in the last place, which fused and reordered arithmetic and polynomials may cost.
 _NOISE = {"float32": 2.0**-21, "float64": 2.0**-50, "float16": 2.0**-9}

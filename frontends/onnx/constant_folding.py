@@ -17,7 +17,7 @@ _MAX_ELEMENTS = 1 << 24
 _LEFT_TO_KERNELS = {
     "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN", "If", "Loop", "Scan", "SequenceMap",
     "Expand", "Tile", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
-    "Bernoulli", "Multinomial", "Resize", "Upsample", "Dropout",
+    "Bernoulli", "Multinomial", "Resize", "Upsample", "Dropout", "Erf",
 }  # fmt: skip
 _SMALL = 1 << 16
 
