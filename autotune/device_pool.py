@@ -99,6 +99,9 @@ class DevicePool:
         except RelaxcError as error:
             self._drop(device, error)
             queue.give_back(job)
+        except Exception as error:  # it would be waited for for ever
+            self._drop(device, RelaxcError(f"{type(error).__name__}: {error}"))
+            queue.blame(job, str(error))
         else:
             return True
         return False

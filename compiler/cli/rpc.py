@@ -188,4 +188,5 @@ def _serve_until_interrupted() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     ended.wait()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who is in a hurry need not wait for a measurement to end
     _say("stopped")
