@@ -25,9 +25,10 @@ KIND = "conv2d_nchwc"
 
 @dataclass(frozen=True)
 class Conv2dWorkload:
-    """A convolution: output channel blocks, output height and width (None if symbolic), window, input
+    """A convolution: images, output channel blocks, output height and width (None if symbolic), window, input
     channels, and the lanes of an output and of an input block (1 where the input is not blocked)."""
 
+    images: int | None
     out_blocks: int
     height: int | None
     width: int | None
@@ -46,6 +47,7 @@ class Conv2dConfig:
         height: in how many rows of the output a tile has accumulators.
         rows_outside: whether all output channels of a row are computed before the next row, not all rows of
             some channels before the next channels.
+        images_inside: whether some channels of all images are computed before the next channels.
         staged: see ``place_tile``.
         window_inside: whether a block of input channels goes through the whole window before the next block.
         unroll: reduction steps in the body of the innermost loop.
@@ -55,6 +57,7 @@ class Conv2dConfig:
     tile: RegisterTile
     height: int
     rows_outside: bool
+    images_inside: bool
     staged: bool
     window_inside: bool
     unroll: int
@@ -71,7 +74,7 @@ class Conv2dTemplate:
         anchor = anchor_block(sch, KIND)
         if anchor is None:
             return None
-        _, out_blocks, _, _, lanes, R, S, C = loop_extents(sch, anchor)
+        images, out_blocks, _, _, lanes, R, S, C = loop_extents(sch, anchor)
         (crop,) = sch.get_consumers(anchor)
         _, _, height, width, _ = loop_extents(sch, crop)
         source = sch.get(anchor).reads[0].source
@@ -80,33 +83,36 @@ class Conv2dTemplate:
             in_lanes //= 2  # pairs of channels
         if out_blocks is None or lanes is None or R is None or S is None or C is None:
             return None
-        return Conv2dWorkload(out_blocks, height, width, (R, S), C, lanes, in_lanes)
+        return Conv2dWorkload(images, out_blocks, height, width, (R, S), C, lanes, in_lanes)
 
     def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:
         for tile, height in _tiles(workload, machine):
             choices = itertools.product(
-                (False, True), _stagings(workload, tile), _window_orders(workload), _unrollings(workload)
+                _orders(workload), _stagings(workload, tile), _window_orders(workload), _unrollings(workload)
             )
-            for rows_outside, staged, window_inside, unroll in choices:
-                for prefetch in (
-                    (False, True) if _prefetchable(workload, tile, height, rows_outside) else (False,)
-                ):
-                    yield Conv2dConfig(tile, height, rows_outside, staged, window_inside, unroll, prefetch)
+            for (rows_outside, images_inside), staged, window_inside, unroll in choices:
+                config = Conv2dConfig(
+                    tile, height, rows_outside, images_inside, staged, window_inside, unroll, prefetch=False
+                )
+                yield config
+                if _prefetchable(workload, config):
+                    yield replace(config, prefetch=True)
 
     def default(self, workload: Conv2dWorkload, machine: Machine) -> Conv2dConfig:
         tile = best_tile(_problem(workload), machine)
-        sweep = _sweep(workload, tile, 1)
-        prefetch = sweep is not None and sweep.gains_from_prefetching
         staged = True in _stagings(workload, tile) and _steps(workload) >= STAGING_STEPS
-        return Conv2dConfig(
+        config = Conv2dConfig(
             tile,
             height=1,
             rows_outside=False,
+            images_inside=_weights_outweigh_images(workload, tile, machine),
             staged=staged or False not in _stagings(workload, tile),
             window_inside=True in _window_orders(workload),
             unroll=1,
-            prefetch=prefetch,
+            prefetch=False,
         )
+        sweep = _sweep(workload, config)
+        return replace(config, prefetch=sweep is not None and sweep.gains_from_prefetching)
 
     def apply(self, sch: Schedule, workload: Conv2dWorkload, config: Conv2dConfig) -> None:
         anchor = anchor_block(sch, KIND)
@@ -115,7 +121,7 @@ class Conv2dTemplate:
         schedule_rest(sch, anchor, last)
         _tile(sch, anchor, last, config)
         step = _accumulate(sch, anchor, workload, config)
-        sweep = _sweep(workload, config.tile, config.height)
+        sweep = _sweep(workload, config)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, step, sweep)
 
@@ -148,9 +154,25 @@ def _unrollings(workload: Conv2dWorkload) -> tuple[int, ...]:
     return tuple(steps for steps in (1, 2, 4) if (inner % steps == 0 and steps < inner) or steps == 1)
 
 
-def _prefetchable(workload: Conv2dWorkload, tile: RegisterTile, height: int, rows_outside: bool) -> bool:
+def _orders(workload: Conv2dWorkload) -> tuple[tuple[bool, bool], ...]:
+    """The values of ``rows_outside`` and ``images_inside``."""
+    return ((False, False), (True, False), *(((False, True),) if (workload.images or 1) > 1 else ()))
+
+
+def _weights_outweigh_images(workload: Conv2dWorkload, tile: RegisterTile, machine: Machine) -> bool:
+    """Whether reading the weights once for each image moves more than reading the images once for each group
+    of channels."""
+    if workload.images is None or workload.height is None or workload.width is None:
+        return False
+    maps = workload.images * workload.height * workload.width * workload.channels * 4
+    weights = workload.out_blocks * _steps(workload) * workload.lanes * 4
+    again = workload.out_blocks // tile.vectors if maps > machine.l2_bytes // 2 else 1
+    return workload.images * weights + maps > 1.3 * (weights + again * maps)
+
+
+def _prefetchable(workload: Conv2dWorkload, config: Conv2dConfig) -> bool:
     """Whether a sweep over the rows has time to fetch the next channels' weights."""
-    sweep = None if rows_outside else _sweep(workload, tile, height)
+    sweep = None if config.rows_outside else _sweep(workload, config)
     return sweep is not None and sweep.lines_per_tile <= sweep.steps
 
 
@@ -185,23 +207,28 @@ def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig)
     if config.rows_outside:
         sch.reorder(h, o)
         parallelise_nest(sch, [n, h, o])
+    elif config.images_inside:
+        sch.reorder(o, n)
+        parallelise_nest(sch, [o, n, h])
     else:
         parallelise_nest(sch, [n, o, h])
     place_tile(sch, anchor, last, w, staged=config.staged)
 
 
-def _sweep(workload: Conv2dWorkload, tile: RegisterTile, height: int) -> PanelSweep | None:
+def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
     """How the tiles of an output-channel block go over its weights; None where extents are symbolic."""
     if workload.height is None or workload.width is None:
         return None
+    images = (workload.images or 1) if config.images_inside else 1
     return PanelSweep(
         panel_axis=1,
-        panels=tile.vectors,
+        panels=config.tile.vectors,
         steps=_steps(workload),
         step_bytes=workload.lanes * 4,
         row_axes=(
-            RowTiles(2, height, workload.height // height),
-            RowTiles(3, tile.rows, -(-workload.width // tile.rows)),
+            *((RowTiles(0, 1, images),) if images > 1 else ()),
+            RowTiles(2, config.height, workload.height // config.height),
+            RowTiles(3, config.tile.rows, -(-workload.width // config.tile.rows)),
         ),
     )
 
