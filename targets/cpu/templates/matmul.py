@@ -12,7 +12,7 @@ from tvm.s_tir.schedule import SBlockRV
 from ..machine import Machine
 from ..prefetch import PanelSweep, RowTiles, mark_prefetch
 from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
-from .register_kernel import STAGING_STEPS, accumulate, place_tile
+from .register_kernel import STAGING_STEPS, accumulate, lanes_must_be_unrolled, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
 
@@ -157,6 +157,7 @@ def _tile(
     sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: MatmulWorkload, config: MatmulConfig
 ) -> None:
     *batch, m, n = sch.get_loops(last)
+    unrolled = lanes_must_be_unrolled(sch, last, n)
     m, m_inner = sch.split(m, [None, config.tile.rows])
     n, n_inner, lane = sch.split(n, [None, config.tile.vectors, workload.lanes])
     # Columns outside the rows, so that panels stay in cache.
@@ -166,5 +167,7 @@ def _tile(
         m_outer, m = sch.split(m, [None, config.row_block])
         sch.reorder(m_outer, n, m)
         outer = [m_outer, n, m]
+    if unrolled:
+        sch.unroll(lane)
     at = parallelise_nest(sch, [*batch, *outer])
     place_tile(sch, anchor, last, at, staged=config.staged, whole_vectors=workload.whole_panels)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from .blocks import unroll_all
+from .blocks import static_product, unroll_all
+from .spatial import VECTOR_ELEMENTS
 
 STAGING_STEPS = 64
 """Reduction steps from which copying a finished tile through the first-level cache costs next to nothing."""
@@ -49,6 +51,17 @@ def place_tile(
         unroll_all(sch, tile_loops)
         sch.set_scope(anchor, 0, "local")
     sch.compute_at(anchor, at, preserve_unit_loops=True)
+
+
+def lanes_must_be_unrolled(sch: Schedule, epilogue: SBlockRV, columns: LoopRV) -> bool:
+    """Whether LLVM's vectors would write behind the last of ``columns``.
+
+    If a mask leaves one lane of a vector of numbers that are narrowed to 16 or 8 bits for the store, LLVM 22
+    on x86 stores that lane with its bits before the narrowing.
+    """
+    extent = static_product(sch, [columns])
+    dtype = str(sch.get(epilogue).writes[0].source.dtype)
+    return extent is not None and extent % VECTOR_ELEMENTS == 1 and int(tvm.DataType(dtype).itemsize) < 4
 
 
 def accumulate(

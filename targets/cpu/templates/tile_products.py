@@ -17,6 +17,7 @@ from ....passes.compute.pairs import CONV2D_TILES, MATMUL_TILES
 from ..machine import Machine
 from ..tile_instructions import TILE_LANES, TILE_ROWS, TilePlan, mark_tiles
 from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest, unroll_all
+from .register_kernel import lanes_must_be_unrolled
 from .spatial import schedule_rest
 
 ACCUMULATORS = 4
@@ -120,10 +121,13 @@ def _split_conv2d(sch: Schedule, last: SBlockRV, workload: TileWorkload, config:
 
 def _split_matmul(sch: Schedule, last: SBlockRV, workload: TileWorkload, config: TileConfig) -> LoopRV:
     *batch, m, n = sch.get_loops(last)
+    unrolled = lanes_must_be_unrolled(sch, last, n)
     m, m_inner = sch.split(m, [None, config.rows * config.row_tiles])
     n, n_inner, lane = sch.split(n, [None, config.panels, workload.lanes])
     sch.reorder(*batch, n, m, m_inner, n_inner, lane)
     if workload.whole_panels:
         sch.vectorize(lane)
+    elif unrolled:
+        sch.unroll(lane)
     unroll_all(sch, [n_inner])
     return parallelise_nest(sch, [*batch, n, m])
