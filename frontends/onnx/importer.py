@@ -173,7 +173,12 @@ class _Walk:
         if not isinstance(value, Expr):
             return value
         bound = self._builder.bound(value, name)
-        if not is_addressable(extents := known_extents(bound)):
+        extents = known_extents(bound)
+        if any(extent < 0 for extent in extents):
+            raise InvalidModelError(
+                f"the result '{name}' would have the shape {extents}: the input is too small"
+            )
+        if not is_addressable(extents):
             raise InvalidModelError(f"the result '{name}' of shape {extents} is larger than any memory")
         return bound
 

@@ -274,3 +274,9 @@ def test_weights_with_less_data_than_elements_in_another_file(tmp_path: Path, gr
     path = external(tmp_path, graph, "weights.bin")
     (path.parent / "weights.bin").write_bytes(bytes(44))
     assert "tensor 'w' is broken" in refused(path)
+
+
+def test_windows_larger_than_the_data(graph: Graph) -> None:
+    model = graph([NODE("Relu", ["x"], ["y"])], {"x": (np.float32, [1, 1, 2, 2])}, ["y"])
+    model.graph.node[0].CopyFrom(NODE("AveragePool", ["x"], ["y"], kernel_shape=[5, 5]))
+    assert "AveragePool" in refused(model)
