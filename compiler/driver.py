@@ -6,6 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +22,7 @@ from ..autotune.tuned_kernels import TunedKernels
 from ..frontends.imported_model import ImportedModel
 from ..frontends.onnx import import_onnx
 from ..passes.lift_constants import LiftedModule, lift_constants
+from ..passes.lower_winograd_conv2d import always_direct
 from ..passes.pipeline import graph_passes, lower_to_virtual_machine
 from ..runtime import Executable, load
 from ..runtime.errors import RelaxcError
@@ -31,6 +33,7 @@ from ..targets.cpu.dot_products import packing_for
 from ..targets.cpu.machine import required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
 from ..targets.cpu.tir_pipeline import TIR_PIPELINE
+from ..targets.cpu.winograd_costs import choose_tiling
 from ..targets.registry import CpuTarget
 from . import parameter_order  # noqa: F401 - kernels get the same parameters in every process
 from .artifact_writer import place_weights, write_artifact
@@ -135,8 +138,10 @@ def fuse(
     options.report("importing the model")
     imported = import_onnx(model, shapes, static_inputs)
     options.report("optimising the graph")
+    direct = precision != "fp32" or not options.winograd
+    choose = always_direct if direct else partial(choose_tiling, machine=resolved.machine)
     packing = packing_for(PRECISIONS[precision], resolved.machine)
-    passes = graph_passes(packing.block, PRECISIONS[precision], packing.depth)
+    passes = graph_passes(packing.block, PRECISIONS[precision], choose, depth=packing.depth)
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
     return FusedModel(imported, resolved, module)

@@ -25,11 +25,14 @@ class CompileOptions:
     Attributes:
         dump_ir: a folder that gets the module after each pass, as TVMScript.
         disabled_passes: names of passes to leave out.
+        winograd: whether convolutions may go by Winograd's method. It is faster, and rounds more: its errors
+            are about ten times those of direct convolution.
         report: is told, in one line each, what the compiler is at.
         notice: is told, in one line each, what the caller should know although nothing failed.
     """
 
     dump_ir: Path | None = None
     disabled_passes: frozenset[str] = frozenset()
+    winograd: bool = True
     report: Report = _silent
     notice: Report = _warn

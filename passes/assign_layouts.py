@@ -243,7 +243,11 @@ def _convolve(
     channels: int,
 ) -> Blocked:
     call = assigner.builder_.call_te(
-        partial(compute, geometry=geometry), source, weight, primfunc_name_hint=compute.__name__
+        partial(compute, geometry=geometry),
+        source,
+        weight,
+        primfunc_name_hint=compute.__name__,
+        primfunc_attrs={conv2d.GEOMETRY: geometry.as_attribute()},
     )
     return assigner.emit(call, channels)
 

@@ -16,6 +16,7 @@ from .fold_channel_scale import fold_channel_scale
 from .fuse_attention import fuse_attention
 from .legalize import legalize
 from .lower_transposed_conv2d import lower_transposed_conv2d
+from .lower_winograd_conv2d import ChooseTiling, always_direct, lower_winograd_conv2d
 from .order_operands import order_operands
 from .order_shape_functions import order_shape_functions
 from .prepack_matmul import prepack_matmul
@@ -38,12 +39,15 @@ class NamedPass:
     required: bool = False
 
 
-def graph_passes(block: int, dtype: str = "float32", depth: int = 2) -> tuple[NamedPass, ...]:
+def graph_passes(
+    block: int, dtype: str = "float32", choose_tiling: ChooseTiling = always_direct, *, depth: int = 2
+) -> tuple[NamedPass, ...]:
     """From an imported module to one whose ``main`` calls fused kernels.
 
     Args:
         block: channels or columns in a block of the packed layouts, a vector's lanes.
         dtype: the type of the values between kernels that are float32 in the module.
+        choose_tiling: says which convolutions go by Winograd's method.
         depth: elements that one step of a dot product of bfloat16 takes.
     """
     transform = relax.transform
@@ -57,6 +61,7 @@ def graph_passes(block: int, dtype: str = "float32", depth: int = 2) -> tuple[Na
         NamedPass("replace-constant-divisors", replace_constant_divisors),
         *([narrowing] if dtype != "float32" else []),
         NamedPass("assign-layouts", partial(assign_layouts, block=block, depth=depth)),
+        NamedPass("lower-winograd-conv2d", partial(lower_winograd_conv2d, choose=choose_tiling)),
         NamedPass("fuse-attention", partial(fuse_attention, block=block)),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block, depth=depth)),
         NamedPass("legalize", legalize, required=True),

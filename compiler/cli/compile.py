@@ -69,6 +69,9 @@ def compile_model(
     disable_pass: Annotated[
         list[str], typer.Option(help="Leave out a pass; may be given several times.")
     ] = [],  # noqa: B006
+    no_winograd: Annotated[
+        bool, typer.Option("--no-winograd", help="Convolve directly: slower, but with smaller errors.")
+    ] = False,
 ) -> None:
     """Compile a model into a shared library that carries everything it needs.
 
@@ -80,7 +83,7 @@ def compile_model(
         "static_inputs": _arrays(static_inputs),
         "precision": precision.value,
     }
-    options = CompileOptions(dump_ir, frozenset(disable_pass))
+    options = CompileOptions(dump_ir, frozenset(disable_pass), winograd=not no_winograd)
     if emit is not None:
         _print_stage(model, emit, choices, options)
         return

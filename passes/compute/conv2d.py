@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from tvm import te, tirx
 from tvm.sym import Analyzer
 
 from . import TILE_SLACK, WORKLOAD
 from .pairs import CONV2D_TILES, as_number, bits, load_pair, pair_product
+
+GEOMETRY = "relaxc.conv2d_geometry"
+"""The attribute in which a kernel that is one convolution carries its geometry, for later passes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,21 @@ class Conv2dGeometry:
             _windows(rows, (R - 1) * self.dilation[0] + 1, self.strides[0]),
             _windows(columns, (S - 1) * self.dilation[1] + 1, self.strides[1]),
         )
+
+    def as_attribute(self) -> list[list[int]]:
+        """For ``GEOMETRY``."""
+        strides, padding, dilation, groups = astuple(self)
+        return [list(strides), list(padding), list(dilation), [groups]]
+
+
+def geometry_of(kernel: tirx.PrimFunc) -> Conv2dGeometry | None:
+    """What the convolution that ``kernel`` is carries as ``GEOMETRY``; None for any other kernel."""
+    attribute = kernel.attrs.get(GEOMETRY) if kernel.attrs else None
+    if attribute is None:
+        return None
+    strides, (top, left, bottom, right), dilation, (groups,) = (map(int, part) for part in attribute)
+    (stride_h, stride_w), (dilation_h, dilation_w) = strides, dilation
+    return Conv2dGeometry((stride_h, stride_w), (top, left, bottom, right), (dilation_h, dilation_w), groups)
 
 
 def _windows(extent: tirx.Expr, window: int, stride: int) -> tirx.Expr:

@@ -10,21 +10,26 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.schedule import SBlockRV
 
-from .templates.blocks import is_workload, loop_extents, root_blocks
+from .templates import winograd_conv2d
+from .templates.blocks import anchor_block, is_workload, loop_extents, root_blocks
 
 
 def flops(function: tirx.PrimFunc) -> int | None:
     """Floating-point operations of one call of an unscheduled ``function``; None if extents are symbolic.
 
-    What a tile computes beyond the edge of the result is not counted.
+    What a tile computes beyond the edge of the result is not counted, nor are the transforms of Winograd's
+    convolution, which are written as choices between all of their rows.
     """
     if any(static_extents(buffer) is None for buffer in buffers(function)):
         return None
     mod = tvm.IRModule({"main": function})
-    counted = int(estimate_tir_flops(mod))
-    if function.body.block.name_hint != "root":
-        return counted
     sch = Schedule(mod)
+    if function.body.block.name_hint != "root":
+        return int(estimate_tir_flops(mod))
+    products = anchor_block(sch, winograd_conv2d.KIND)
+    if products is not None:
+        return 2 * math.prod(map(_known, loop_extents(sch, products)))
+    counted = int(estimate_tir_flops(mod))
     return counted - sum(_overrun_flops(sch, block) for block in root_blocks(sch) if is_workload(sch, block))
 
 

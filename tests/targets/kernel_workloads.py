@@ -15,6 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from relaxc.passes.lower_winograd_conv2d import ChooseTiling, always_direct
 from relaxc.passes.pipeline import graph_passes, lower_to_virtual_machine
 from relaxc.targets.cpu.dot_products import packing_for
 from relaxc.targets.cpu.schedule_kernels import schedule_kernels
@@ -23,6 +24,8 @@ from relaxc.targets.registry import resolve
 
 MOVEMENT = {"elementwise", "transpose"}
 """Templates that only take what stands around a kernel under test."""
+TOLERANCE = 1e-5
+"""Of an error, relative to the result and to the root mean square of all results."""
 WORKLOADS_A_SEED = 40
 """How many workloads a family draws from one seed, and compiles as one module."""
 
@@ -55,19 +58,31 @@ class Workload:
 Draw = Callable[[np.random.Generator], Workload]
 
 
-def check_random(draw: Draw, seed: int, target: Target = "native", count: int = WORKLOADS_A_SEED) -> None:
+def check_random(
+    draw: Draw,
+    seed: int,
+    target: Target = "native",
+    count: int = WORKLOADS_A_SEED,
+    choose_tiling: ChooseTiling = always_direct,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Compiles ``count`` random workloads together; fails with a list of those that are wrong."""
     generator = np.random.default_rng(seed)
-    check([draw(generator) for _ in range(count)], target)
+    check([draw(generator) for _ in range(count)], target, choose_tiling, tolerance)
 
 
-def check(workloads: Sequence[Workload], target: Target = "native") -> None:
+def check(
+    workloads: Sequence[Workload],
+    target: Target = "native",
+    choose_tiling: ChooseTiling = always_direct,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Compiles ``workloads`` together; fails with a list of those that are wrong."""
-    compiled = CompiledWorkloads(workloads, target)
+    compiled = CompiledWorkloads(workloads, target, choose_tiling)
     failures = [
         f"{workload.description}: {error}"
         for number, workload in enumerate(workloads)
-        for error in _errors(workload, compiled, number)
+        for error in _errors(workload, compiled, number, tolerance)
     ]
     assert not failures, "\n".join(failures)
 
@@ -75,12 +90,17 @@ def check(workloads: Sequence[Workload], target: Target = "native") -> None:
 class CompiledWorkloads:
     """Workloads in machine code, called by their number."""
 
-    def __init__(self, workloads: Sequence[Workload], target: Target = "native") -> None:
+    def __init__(
+        self,
+        workloads: Sequence[Workload],
+        target: Target = "native",
+        choose_tiling: ChooseTiling = always_direct,
+    ) -> None:
         resolved = resolve(target)
         module = _module(workloads)
         with resolved.tvm_target:
             packing = packing_for(_widest_use(workloads), resolved.machine)
-            for step in graph_passes(packing.block, depth=packing.depth):
+            for step in graph_passes(packing.block, choose_tiling=choose_tiling, depth=packing.depth):
                 module = step.run(module)
             scheduled = schedule_kernels(module, resolved.machine)
             self._kernels = {kernel.name: kernel.template for kernel in scheduled.kernels}
@@ -144,17 +164,17 @@ def _parameters(workload: Workload) -> Iterator[relax.Var]:
         yield relax.Var(f"x{position}", relax.TensorType(known, str(array.dtype)))
 
 
-def _errors(workload: Workload, compiled: CompiledWorkloads, number: int) -> Iterator[str]:
+def _errors(workload: Workload, compiled: CompiledWorkloads, number: int, tolerance: float) -> Iterator[str]:
     taken = set(compiled.templates(number))
     if taken - MOVEMENT != workload.templates - MOVEMENT:
         yield f"templates {sorted(taken)} instead of {sorted(workload.templates)}"
     actual = compiled(number, workload.inputs)
-    expected = workload.expected
+    expected, typical = workload.expected, _typical(workload.expected)
     if actual.shape != expected.shape:
         yield f"shape {actual.shape} instead of {expected.shape}"
-    elif not np.allclose(actual, expected, rtol=1e-5, atol=1e-5 * _typical(expected), equal_nan=True):
+    elif not np.allclose(actual, expected, rtol=tolerance, atol=tolerance * typical, equal_nan=True):
         worst = np.abs(actual - expected).max()
-        yield f"wrong by up to {worst:.3g} where values are about {_typical(expected):.3g}"
+        yield f"wrong by up to {worst:.3g} where values are about {typical:.3g}"
 
 
 def _typical(expected: np.ndarray) -> float:

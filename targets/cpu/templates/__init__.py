@@ -10,11 +10,13 @@ from .matmul import MatmulTemplate
 from .reduction import ReductionTemplate
 from .tile_products import TileProductTemplate
 from .transpose import TransposeTemplate
+from .winograd_conv2d import WinogradConv2dTemplate
 
 TEMPLATES: tuple[Template, ...] = (
     AttentionTemplate(),
     TileProductTemplate(),
     Conv2dTemplate(),
+    WinogradConv2dTemplate(),
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),
     TransposeTemplate(),

@@ -98,18 +98,19 @@ def inline_epilogue(sch: Schedule, anchor: SBlockRV) -> SBlockRV:
     """
     (crop,) = sch.get_consumers(anchor)
     chain = _elementwise_chain(sch, crop)
-    _inline_side_inputs(sch, {sch.get(block).name_hint for block in chain})
+    _inline_side_inputs(sch, anchor, {sch.get(block).name_hint for block in chain})
     for block in chain[:-1]:
         sch.compute_inline(block)
     return chain[-1]
 
 
-def _inline_side_inputs(sch: Schedule, chain: Collection[str]) -> None:
-    """Inlines what only the blocks named in ``chain`` read: casts of a residual, say."""
+def _inline_side_inputs(sch: Schedule, anchor: SBlockRV, chain: Collection[str]) -> None:
+    """Inlines what only the blocks named in ``chain`` read, but for ``anchor``: casts of a residual, say."""
+    keep = {sch.get(anchor).name_hint, *chain}
     for block in root_blocks(sch):
         readers = _readers(sch, block)
-        inside = sch.get(block).name_hint in chain
-        if is_spatial(sch, block) and not inside and readers and readers <= set(chain):
+        kept = sch.get(block).name_hint in keep
+        if is_spatial(sch, block) and not kept and readers and readers <= set(chain):
             sch.compute_inline(block)
 
 

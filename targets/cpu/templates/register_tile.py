@@ -34,11 +34,13 @@ class TileProblem:
         vectors: extent of the vector axis, in vectors; a tile's width divides it. None where it is symbolic.
         vector_bytes_reused: bytes of vector operands that one vector column of the tile reads, and that
             the next tile reads again; they should stay in the second-level cache.
+        whole_rows: whether only tiles will do whose height divides ``rows``.
     """
 
     rows: int | None
     vectors: int | None
     vector_bytes_reused: int
+    whole_rows: bool = False
 
 
 def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
@@ -49,12 +51,17 @@ def tiles(problem: TileProblem, machine: Machine) -> Iterator[RegisterTile]:
         if problem.vectors is not None and problem.vectors % vectors:
             continue
         room = (machine.vector_registers - 1 - vectors) // vectors
-        yield from (RegisterTile(rows, vectors) for rows in range(1, min(top, room) + 1))
+        heights = range(1, min(top, room) + 1)
+        yield from (RegisterTile(rows, vectors) for rows in heights if _fits(rows, problem))
+
+
+def _fits(rows: int, problem: TileProblem) -> bool:
+    return not problem.whole_rows or (problem.rows is not None and problem.rows % rows == 0)
 
 
 def best_tile(problem: TileProblem, machine: Machine) -> RegisterTile:
     """The smallest tile whose estimated time per multiplication is next to the least."""
-    costs = {tile: _cost(tile, problem, machine) for tile in tiles(problem, machine)}
+    costs = {tile: cycles_per_product(tile, problem, machine) for tile in tiles(problem, machine)}
     enough = (1 + COST_TOLERANCE) * min(costs.values())
     return min(
         (tile for tile, cost in costs.items() if cost <= enough),
@@ -62,7 +69,7 @@ def best_tile(problem: TileProblem, machine: Machine) -> RegisterTile:
     )
 
 
-def _cost(tile: RegisterTile, problem: TileProblem, machine: Machine) -> float:
+def cycles_per_product(tile: RegisterTile, problem: TileProblem, machine: Machine) -> float:
     """Cycles per useful vector multiply-add, for two FMA and two load units.
 
     The small terms were fitted to measurements of convolutions and products of many shapes: a vector operand

@@ -1,0 +1,100 @@
+"""Turns direct convolutions with windows of 3 x 3 into Winograd's, where a cost model says that it pays.
+
+Stands behind the assignment of layouts, on kernels that are marked with their geometry. The filters are
+transformed here, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tvm
+from tvm import ir, relax, tirx
+
+from .compute import winograd
+from .compute.conv2d import Conv2dGeometry, geometry_of
+from .compute.winograd import Tiling
+from .constants import constant, constant_value
+from .rewrite import CallRewriter, rewrite_calls
+
+
+@dataclass(frozen=True)
+class Conv2dExtents:
+    """The size of a convolution with a window of 3 x 3.
+
+    Attributes:
+        batch: pictures; None where it is symbolic.
+        channels: input channels.
+        out_blocks: output channels, in vectors.
+        height, width: the output's extents; None where they are symbolic.
+    """
+
+    batch: int | None
+    channels: int
+    out_blocks: int
+    height: int | None
+    width: int | None
+
+
+ChooseTiling = Callable[[Conv2dExtents], Tiling | None]
+"""How the output of a convolution is cut into tiles; None where direct convolution is the better choice."""
+
+
+def always_direct(_extents: Conv2dExtents) -> Tiling | None:
+    """Chooses Winograd for nothing."""
+    return None
+
+
+def lower_winograd_conv2d(mod: tvm.IRModule, choose: ChooseTiling) -> tvm.IRModule:
+    """The pass: ``choose`` decides for every convolution that Winograd's method could compute."""
+    return rewrite_calls(mod, {"relax.call_tir": partial(_lower, choose=choose)})
+
+
+OUT_ELEMENTWISE_FUSABLE = 4
+"""TVM's number for kernels into which element-wise ones behind them may be fused. It finds that out itself
+for a single reduction, but not for one with a transform behind it."""
+
+
+def _lower(rewriter: CallRewriter, call: ir.Call, choose: ChooseTiling) -> relax.Expr | None:
+    kernel = rewriter.builder_.get()[call.args[0]]
+    geometry = geometry_of(kernel) if isinstance(kernel, tirx.PrimFunc) else None
+    if geometry is None:
+        return None
+    data, weight = call.args[1].fields
+    filters = constant_value(weight)
+    if filters is None or not _applicable(data, filters, geometry):
+        return None
+    tiling = choose(_extents(call, filters))
+    if tiling is None:
+        return None
+    compute = partial(winograd.winograd_conv2d_nchwc, tiling=tiling, padding=geometry.padding)
+    return rewriter.builder_.call_te(
+        compute,
+        data,
+        constant(winograd.transform_filters(filters, tiling.tile)),
+        primfunc_name_hint="winograd_conv2d_nchwc",
+        primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE},
+    )
+
+
+def _applicable(data: relax.Expr, filters: np.ndarray, geometry: Conv2dGeometry) -> bool:
+    return (
+        data.ty.ndim == 5
+        and filters.dtype == np.float32
+        and str(data.ty.dtype.dtype) == "float32"
+        and filters.shape[1:3] == (winograd.WINDOW, winograd.WINDOW)
+        and (geometry.strides, geometry.dilation, geometry.groups) == ((1, 1), (1, 1), 1)
+    )
+
+
+def _extents(call: ir.Call, filters: np.ndarray) -> Conv2dExtents:
+    batch, out_blocks, height, width, _ = (_static(extent) for extent in call.ty.shape)
+    assert out_blocks is not None
+    return Conv2dExtents(batch, filters.shape[3], out_blocks, height, width)
+
+
+def _static(extent: tirx.Expr) -> int | None:
+    return int(extent) if isinstance(extent, tirx.IntImm) else None

@@ -1,0 +1,201 @@
+"""Winograd convolution in one kernel: the transformed tiles of a block stay in the second-level cache.
+
+For a block of tiles the kernel transforms all input channels, and then, for some output channels at a time,
+multiplies at each position of the tiles, transforms back and runs the epilogue. Transforms take one vector of
+channels after the other, columns first; in between, a tile is on the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from ....passes.compute.winograd import WINDOW
+from ..machine import Machine
+from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest, unroll_all
+from .register_kernel import accumulate
+from .register_tile import RegisterTile, TileProblem, best_tile, tiles
+from .spatial import schedule_rest
+
+KIND = "winograd_conv2d"
+ROW_AXIS = 4
+"""The axis of the first transform that counts the rows of tiles in a block."""
+CACHE_PAGE = 1024
+"""Elements of float32 after which first-level caches use the same lines again."""
+POSITION_SKEW = 80
+"""How far, modulo ``CACHE_PAGE``, positions of a tile lie from each other: five lines, so that a transform
+does not write all of them to the same few lines."""
+
+
+@dataclass(frozen=True)
+class WinogradWorkload:
+    """A convolution by F(m x m, 3 x 3).
+
+    Attributes:
+        tile: m.
+        rows, columns: tiles in a block.
+        blocks: of tiles, in all pictures of the batch.
+        out_blocks: output channels, in vectors.
+        channels: input channels.
+        lanes: of an output and of an input block.
+    """
+
+    tile: int
+    rows: int
+    columns: int
+    blocks: int
+    out_blocks: int
+    channels: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class WinogradConfig:
+    """The schedule.
+
+    Attributes:
+        tile: the accumulators of the products: tiles of the picture by output-channel blocks.
+        shared: whether all of the input is transformed before the first product, so that threads can share
+            the output channels of one block. Else threads share the blocks only.
+    """
+
+    tile: RegisterTile
+    shared: bool
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The blocks of the kernel, in their order."""
+
+    input_columns: SBlockRV
+    input_tiles: SBlockRV
+    products: SBlockRV
+    output_columns: SBlockRV
+    output_tiles: SBlockRV
+    output: SBlockRV
+
+
+class WinogradConv2dTemplate:
+    """See the module's description."""
+
+    name = "winograd_conv2d"
+    version = 1
+
+    def matches(self, sch: Schedule) -> WinogradWorkload | None:
+        anchor = anchor_block(sch, KIND)
+        if anchor is None:
+            return None
+        extents = [extent for extent in loop_extents(sch, anchor) if extent is not None]
+        if len(extents) != len(loop_extents(sch, anchor)):
+            return None
+        n, out_blocks, hb, wb, size, _, count, lanes, channels = extents
+        rows = loop_extents(sch, _producer(sch, _producer(sch, anchor)))[ROW_AXIS]
+        assert rows is not None
+        tile = size - WINDOW + 1
+        return WinogradWorkload(tile, rows, count // rows, n * hb * wb, out_blocks, channels, lanes)
+
+    def space(self, workload: WinogradWorkload, machine: Machine) -> Iterator[WinogradConfig]:
+        for tile in tiles(product_problem(workload), machine):
+            yield from (WinogradConfig(tile, shared) for shared in (False, True))
+
+    def default(self, workload: WinogradWorkload, machine: Machine) -> WinogradConfig:
+        tile = best_tile(product_problem(workload), machine)
+        # One block cannot keep all threads busy; whole batches of small pictures can.
+        return WinogradConfig(tile, shared=workload.blocks < 2 * machine.cores)
+
+    def apply(self, sch: Schedule, workload: WinogradWorkload, config: WinogradConfig) -> None:
+        stages = _stages(sch)
+        schedule_rest(sch, *vars(stages).values())
+        block, channels = _output(sch, stages, workload, config)
+        sch.compute_at(stages.products, channels, preserve_unit_loops=True)
+        _input(sch, stages, workload, None if config.shared else block)
+        _products(sch, stages.products, workload, config.tile)
+
+
+def product_problem(workload: WinogradWorkload) -> TileProblem:
+    """The matrix products: tiles of a block by output channels. A register tile divides the tiles."""
+    return TileProblem(
+        rows=workload.rows * workload.columns,
+        vectors=workload.out_blocks,
+        vector_bytes_reused=workload.channels * workload.lanes * 4,
+        whole_rows=True,
+    )
+
+
+def _producer(sch: Schedule, block: SBlockRV) -> SBlockRV:
+    (producer,) = sch.get_producers(block)
+    return producer
+
+
+def _stages(sch: Schedule) -> _Stages:
+    """The blocks; what follows the convolution goes into the last one."""
+    products = anchor_block(sch, KIND)
+    assert products is not None
+    input_tiles = _producer(sch, products)
+    input_columns = _producer(sch, input_tiles)
+    (output_columns,) = sch.get_consumers(products)
+    (output_tiles,) = sch.get_consumers(output_columns)
+    last = inline_epilogue(sch, output_tiles)
+    return _Stages(input_columns, input_tiles, products, output_columns, output_tiles, last)
+
+
+def _output(
+    sch: Schedule, stages: _Stages, workload: WinogradWorkload, config: WinogradConfig
+) -> tuple[LoopRV, LoopRV]:
+    """Schedules the inverse transform; returns the loops over blocks of tiles and over output channels."""
+    n, o, h, w, lane = sch.get_loops(stages.output)
+    o, o_inner = sch.split(o, [None, config.tile.vectors])
+    h, row, a = sch.split(h, [None, workload.rows, workload.tile])
+    w, column, b = sch.split(w, [None, workload.columns, workload.tile])
+    sch.reorder(n, h, w, o, o_inner, row, column, a, b, lane)
+    if config.shared:
+        block = o = parallelise_nest(sch, [n, h, w, o])
+    else:
+        block = parallelise_nest(sch, [n, h, w])
+    sch.vectorize(lane)
+    sch.compute_at(stages.output_tiles, column, preserve_unit_loops=True)
+    *_, b, lane = sch.get_loops(stages.output_tiles)
+    sch.vectorize(lane)
+    sch.unroll(b)
+    sch.compute_at(stages.output_columns, column, preserve_unit_loops=True)
+    *_, a, j, tile, lane = sch.get_loops(stages.output_columns)
+    sch.reorder(tile, j, a, lane)
+    sch.vectorize(lane)
+    sch.unroll(a)
+    return block, o
+
+
+def _input(sch: Schedule, stages: _Stages, workload: WinogradWorkload, block: LoopRV | None) -> None:
+    """Schedules the transform of the input, within ``block`` or before everything else."""
+    if block is not None:
+        sch.compute_at(stages.input_tiles, block, preserve_unit_loops=True)
+    n, hb, wb, i, j, c, tile, lane = sch.get_loops(stages.input_tiles)[-8:]
+    row, column = sch.split(tile, [workload.rows, workload.columns])
+    sch.reorder(n, hb, wb, c, row, column, i, j, lane)
+    if block is None:
+        parallelise_nest(sch, [n, hb, wb, c])
+    sch.vectorize(lane)
+    sch.unroll(j)
+    sch.storage_align(stages.input_tiles, 0, axis=4, factor=CACHE_PAGE, offset=POSITION_SKEW)
+    sch.compute_at(stages.input_columns, column, preserve_unit_loops=True)
+    *_, i, width, lane = sch.get_loops(stages.input_columns)
+    sch.reorder(width, i, lane)
+    sch.vectorize(lane)
+    sch.unroll(i)
+
+
+def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, tile: RegisterTile) -> None:
+    n, o, hb, wb, i, j, t, lane, c = sch.get_loops(products)[-9:]
+    t, t_inner = sch.split(t, [None, tile.rows])
+    sch.reorder(n, hb, wb, i, j, t, c, t_inner, o, lane)
+    copy = sch.cache_write(products, 0, "local")
+    sch.reverse_compute_at(copy, t, preserve_unit_loops=True)
+    *copy_loops, copy_lane = sch.get_loops(copy)[-8:]
+    sch.vectorize(copy_lane)
+    unroll_all(sch, copy_loops)
+    whole = workload.channels % workload.lanes == 0
+    reduction = list(sch.split(c, [None, workload.lanes])) if whole else [c]
+    accumulate(sch, products, reduction, [t_inner, o], lane)
