@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ _BUILDERS: dict[str, Callable[[], onnx.ModelProto]] = {
     "chain of elementwise operators": chain_of_elementwise,
     "chain of convolutions": chain_of_convolutions,
     "arithmetic on shapes": arithmetic_on_shapes,
-    **{name: lambda build=architecture.full: build(1) for name, architecture in ARCHITECTURES.items()},
+    **{name: partial(architecture.full, 1) for name, architecture in ARCHITECTURES.items()},
 }
 
 
