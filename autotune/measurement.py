@@ -94,7 +94,7 @@ class RunOptions:
     repetitions: tuple[int, int] = (10, 60)
     confidence_width: float = 0.03
     round_seconds: float = 0.001
-    max_seconds: float = 1.0
+    max_seconds: float = 0.6
     time_limit: float = 20.0
     flush_cache: bool = False
     tolerance: float = 2e-4
