@@ -11,15 +11,24 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
-from tvm import relax
+import tvm
+from tvm import relax, te
 
+from relaxc.passes.compute.layout import pack_matmul_weight
+from relaxc.passes.compute.matmul_pairs import matmul_packed_pairs
+from relaxc.passes.compute.pairs import TILE_DEPTH
+from relaxc.passes.pipeline import forbid_aliasing
 from relaxc.runtime.processor import missing_features
+from relaxc.runtime.tensors import ElementType, tensor_over
+from relaxc.targets.cpu.schedule_kernels import schedule_kernel
 from relaxc.targets.cpu.templates.tile_products import TileConfig, TileProductTemplate, TileWorkload
+from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
 from tests.targets.cpu.test_conv2d_kernels import filters
 from tests.targets.kernel_workloads import Workload, check, normal
@@ -104,6 +113,33 @@ def check_emulated(emulator: str, seed: int, count: int) -> None:
     assert library.amx_emulator_executed() > 0
 
 
+def check_bounds(emulator: str) -> None:
+    """A narrow result whose last panel has a single column, which LLVM would store with twice its width."""
+    library = ctypes.CDLL(emulator)
+    rows = columns = 17
+    generator = np.random.default_rng(0)
+    weight = rounded(normal(generator, 40, columns))
+    memory = np.full(2 * rows * columns + 128, 0xAA, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :][: 2 * rows * columns + 64]
+    result = tensor_over(memory[: 2 * rows * columns], (rows, columns), ElementType.named("bfloat16"))
+    packed = pack_matmul_weight(weight, TILE_DEPTH, TILE_DEPTH)
+    x = tvm.runtime.tensor(rounded(normal(generator, rows, 40)))
+    _narrow_product(x.shape, packed.shape, columns)(x, tvm.runtime.tensor(packed), result)
+    assert library.amx_emulator_executed() > 0
+    np.testing.assert_array_equal(memory[2 * rows * columns :], 0xAA)
+
+
+def _narrow_product(left: tuple[int, ...], right: tuple[int, ...], columns: int) -> Callable[..., None]:
+    target = resolve(TARGET)
+    x, w = te.placeholder(left, "bfloat16", name="x"), te.placeholder(right, "int32", name="w")
+    product = matmul_packed_pairs(x, w, columns, TILE_DEPTH)
+    narrow = te.compute(product.shape, lambda *i: product(*i).astype("bfloat16"), name="narrow")
+    scheduled = schedule_kernel(te.create_prim_func([x, w, narrow]), target.machine).function
+    module = forbid_aliasing()(tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")}))
+    compiled: Callable[..., None] = tvm.compile(module, target.tvm_target, tir_pipeline=TIR_PIPELINE)["main"]
+    return compiled
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("gcc")
@@ -128,6 +164,10 @@ def run_emulated(emulator: Path, statement: str) -> None:
 
 def test_random_products_agree_with_numpy(emulator: Path, seed: int) -> None:
     run_emulated(emulator, f"check_emulated({str(emulator)!r}, {seed}, 40)")
+
+
+def test_nothing_is_written_behind_a_narrow_result(emulator: Path) -> None:
+    run_emulated(emulator, f"check_bounds({str(emulator)!r})")
 
 
 def test_four_tiles_are_summed_at_a_time() -> None:
