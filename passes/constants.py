@@ -16,8 +16,9 @@ def constant_value(expr: relax.Expr) -> np.ndarray | None:
 
 def constant(array: np.ndarray) -> relax.Expr:
     """A tensor constant that holds ``array``."""
-    # TVM would narrow float64 and int64 if it were not told the type.
-    return relax.const(np.ascontiguousarray(array), array.dtype.name)
+    # TVM would narrow float64 and int64 if it were not told the type, and
+    # NumPy's ascontiguousarray would make a vector of a scalar.
+    return relax.const(np.asarray(array, order="C"), array.dtype.name)
 
 
 def channel_vector(expr: relax.Expr, channels: int) -> np.ndarray | None:

@@ -35,6 +35,13 @@ def test_a_divisor_without_a_normal_reciprocal_stays(divisor: float) -> None:
     tvm.ir.assert_structural_equal(replace_constant_divisors(module), module)
 
 
+def test_a_scalar_stays_a_scalar() -> None:
+    value = relax.Var("x", relax.TensorType((), "float32"))
+    after = module_of(relax.op.multiply(value, relax.const(np.float32(1 / 3))), value)
+    before = module_of(relax.op.divide(value, relax.const(np.float32(3))), value)
+    tvm.ir.assert_structural_equal(replace_constant_divisors(before), after)
+
+
 def test_other_types_and_values_stay() -> None:
     integers, doubles = (relax.Var("x", relax.TensorType((4,), dtype)) for dtype in ("int32", "float64"))
     for value, operand in (
