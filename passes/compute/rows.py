@@ -134,6 +134,8 @@ def softmax_rows(x: te.Tensor) -> te.Tensor:
     largest = reduce_rows(rows, extent, lambda row, k: x(*row, k), MAX, "row_max")
     exp = te.compute(x.shape, lambda *i: exp_below_zero(x(*i) - largest(*i[:-1])), name="row_exp")
     total = reduce_rows(rows, extent, lambda row, k: exp(*row, k), SUM, "row_sum")
+    if x.dtype != "float32":  # A rounded factor would cost a half much of its precision.
+        return te.compute(x.shape, lambda *i: exp(*i) / total(*i[:-1]), name="softmax")
     inverse = te.compute(rows, lambda *i: tirx.const(1, x.dtype) / total(*i), name="row_inverse")
     return te.compute(x.shape, lambda *i: exp(*i) * inverse(*i[:-1]), name="softmax")
 
@@ -167,6 +169,20 @@ def layer_norm_rows(x: te.Tensor, gamma: te.Tensor, beta: te.Tensor, epsilon: fl
     return te.compute(
         x.shape, lambda *i: centred(*i) * scale(*i[:-1]) * gamma(i[-1]) + beta(i[-1]), name="layer_norm"
     )
+
+
+def rms_norm_rows(x: te.Tensor, gamma: te.Tensor, epsilon: float) -> te.Tensor:
+    """Division by the root mean square over the last axis (Zhang and Sennrich, 2019).
+
+    x [..., K], gamma [K].
+    """
+    *rows, extent = x.shape
+    count = tirx.Cast(x.dtype, extent)
+    squares = reduce_rows(rows, extent, lambda row, k: x(*row, k) * x(*row, k), SUM, "row_squares")
+    scale = te.compute(
+        rows, lambda *i: tirx.rsqrt(squares(*i) / count + tirx.const(epsilon, x.dtype)), name="row_scale"
+    )
+    return te.compute(x.shape, lambda *i: x(*i) * scale(*i[:-1]) * gamma(i[-1]), name="rms_norm")
 
 
 def reduce_last_axis(x: te.Tensor, reducer: Reducer, keepdims: bool, mean: bool) -> te.Tensor:
