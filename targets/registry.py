@@ -92,11 +92,17 @@ def _named(mcpu: str) -> CpuTarget:
     return CpuTarget(target, machine_of(target, usable_cores()))
 
 
+# An operating system may keep AMX alone from a process.
+_NO_TILES = ["-amx-tile", "-amx-bf16", "-amx-int8", "-amx-fp16"]
+
+
 def _native() -> CpuTarget:
     """This machine; where it hides features that its model has (virtual machines do), the level it offers."""
     caches = running_machine_caches()
-    for mcpu in (codegen.llvm_get_system_cpu(), "x86-64-v4", "x86-64-v3", "x86-64"):
-        target = tvm.target.Target({"kind": "llvm", "mcpu": str(mcpu)})
+    cpu = str(codegen.llvm_get_system_cpu())
+    levels: list[dict[str, Any]] = [{"mcpu": level} for level in ("x86-64-v4", "x86-64-v3", "x86-64")]
+    for choice in ({"mcpu": cpu}, {"mcpu": cpu, "mattr": _NO_TILES}, *levels):
+        target = tvm.target.Target({"kind": "llvm", **choice})
         machine = machine_of(target, usable_cores(), caches)
         if not missing_features(required_features(machine)):
             break

@@ -79,3 +79,16 @@ def test_without_cpuinfo_numpy_knows_the_features(tmp_path: Path) -> None:
 def test_missing_features_are_listed_in_order() -> None:
     present = sorted(processor.cpu_features())[0]
     assert processor.missing_features(["zzz", present, "aaa"]) == ["zzz", "aaa"]
+
+
+def test_tiles_that_the_system_keeps_back_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "cpu_features", lambda: frozenset({"amx_tile", "amx_bf16", "avx2"}))
+    monkeypatch.setattr(processor, "may_use_tiles", lambda: False)
+    assert processor.missing_features(["amx_bf16", "amx_tile", "avx2"]) == ["amx_bf16", "amx_tile"]
+    monkeypatch.setattr(processor, "may_use_tiles", lambda: True)
+    assert processor.missing_features(["amx_bf16", "amx_tile", "avx2"]) == []
+
+
+def test_tiles_are_not_asked_for_where_nothing_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "may_use_tiles", lambda: pytest.fail("asked"))
+    processor.missing_features(["avx2"])

@@ -8,6 +8,7 @@ import pytest
 
 from relaxc.runtime.errors import TargetError
 from relaxc.runtime.processor import missing_features, usable_cores
+from relaxc.targets import registry
 from relaxc.targets.cpu.machine import required_features
 from relaxc.targets.registry import TARGETS, resolve
 
@@ -77,3 +78,13 @@ def test_what_is_no_target_is_refused_in_one_line(target: str | dict[str, object
         resolve(target)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_native_goes_without_amx_where_the_process_may_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.codegen, "llvm_get_system_cpu", lambda: "sapphirerapids")
+    monkeypatch.setattr(
+        registry, "missing_features", lambda needed: [f for f in needed if f.startswith("amx")]
+    )
+    features = registry.resolve("native").machine.features
+    assert "avx512bf16" in features
+    assert not any(feature.startswith("amx") for feature in features)
