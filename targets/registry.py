@@ -100,8 +100,9 @@ def _native() -> CpuTarget:
     """This machine; where it hides features that its model has (virtual machines do), the level it offers."""
     caches = running_machine_caches()
     cpu = str(codegen.llvm_get_system_cpu())
-    levels: list[dict[str, Any]] = [{"mcpu": level} for level in ("x86-64-v4", "x86-64-v3", "x86-64")]
-    for choice in ({"mcpu": cpu}, {"mcpu": cpu, "mattr": _NO_TILES}, *levels):
+    choices: list[dict[str, Any]] = [{"mcpu": cpu}, {"mcpu": cpu, "mattr": _NO_TILES}]
+    choices += [{"mcpu": level} for level in ("x86-64-v4", "x86-64-v3", "x86-64")]
+    for choice in choices:
         target = tvm.target.Target({"kind": "llvm", **choice})
         machine = machine_of(target, usable_cores(), caches)
         if not missing_features(required_features(machine)):

@@ -81,7 +81,7 @@ def test_what_is_no_target_is_refused_in_one_line(target: str | dict[str, object
 
 
 def test_native_goes_without_amx_where_the_process_may_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.codegen, "llvm_get_system_cpu", lambda: "sapphirerapids")
+    monkeypatch.setattr("tvm.target.codegen.llvm_get_system_cpu", lambda: "sapphirerapids")
     monkeypatch.setattr(
         registry, "missing_features", lambda needed: [f for f in needed if f.startswith("amx")]
     )
