@@ -63,9 +63,9 @@ def _lower(rewriter: CallRewriter, call: ir.Call, choose: ChooseTiling) -> relax
     geometry = geometry_of(kernel) if isinstance(kernel, tirx.PrimFunc) else None
     if geometry is None:
         return None
-    data, weight = call.args[1].fields
+    data, weight, *extents = call.args[1].fields  # of compound symbolic shapes
     filters = constant_value(weight)
-    if filters is None or not _applicable(data, filters, geometry):
+    if extents or filters is None or not _applicable(data, filters, geometry):
         return None
     tiling = choose(_extents(call, filters))
     if tiling is None:
