@@ -53,9 +53,7 @@ def _tir(lowered: LoweredModel) -> str:
 
 
 def _machine_code(lowered: LoweredModel, form: str) -> str:
-    library = tvm.tirx.build(
-        _kernels(lowered), target=lowered.target.tvm_target, pipeline=TIR_PIPELINE
-    )
+    library = tvm.tirx.build(_kernels(lowered), target=lowered.target.tvm_target, pipeline=TIR_PIPELINE)
     return str(library.inspect_source(form))
 
 

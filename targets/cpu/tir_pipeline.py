@@ -50,7 +50,7 @@ def _bytes(buffer: Any) -> int | None:
     if not all(isinstance(extent, tirx.IntImm) for extent in buffer.shape):
         return None
     element = tvm.DataType(buffer.dtype)
-    return math.prod(int(extent) for extent in buffer.shape) * (element.bits * element.lanes // 8)
+    return math.prod(int(extent) for extent in buffer.shape) * int(element.bits * element.lanes) // 8
 
 
 def _pipeline() -> Any:
