@@ -187,11 +187,9 @@ def test_an_unknown_precision_is_refused() -> None:
         relaxc.compile(MODEL, precision="fp12")
 
 
-def test_calibration_and_tuning_records_are_refused(tmp_path: Path) -> None:
+def test_calibration_is_refused() -> None:
     with pytest.raises(RelaxcError, match="calibration"):
         relaxc.compile(MODEL, calibration=[])
-    with pytest.raises(RelaxcError, match="tuning records"):
-        relaxc.compile(MODEL, tuning_records=tmp_path / "records.json")
 
 
 def test_an_unknown_target_is_refused_before_the_model_is_read() -> None:
