@@ -1,4 +1,4 @@
-"""How many random workloads the tests of kernels draw: RELAXC_WORKLOADS a family, 40 if not told."""
+"""How many random workloads the tests of kernels draw: RELAXC_WORKLOADS a family, those of one seed if not told."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from tests.targets.kernel_workloads import WORKLOADS_A_SEED
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``seed`` runs once for every ``WORKLOADS_A_SEED`` workloads wanted."""
+    """A test that takes ``seed`` runs with as many seeds as the workloads that are wanted need.
+
+    It draws ``WORKLOADS_A_SEED`` a seed, or what its mark ``workloads_a_seed`` says.
+    """
     if "seed" in metafunc.fixturenames:
-        wanted = int(os.environ.get("RELAXC_WORKLOADS", WORKLOADS_A_SEED))
-        metafunc.parametrize("seed", range(max(1, -(-wanted // WORKLOADS_A_SEED))))
+        mark = metafunc.definition.get_closest_marker("workloads_a_seed")
+        a_seed = mark.args[0] if mark else WORKLOADS_A_SEED
+        wanted = int(os.environ.get("RELAXC_WORKLOADS", a_seed))
+        metafunc.parametrize("seed", range(max(1, -(-wanted // a_seed))))
 
 
 @pytest.fixture

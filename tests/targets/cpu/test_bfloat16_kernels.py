@@ -130,6 +130,7 @@ def random_product(generator: np.random.Generator) -> Workload:
 FAMILIES = [random_product, random_convolution]
 
 
+@pytest.mark.workloads_a_seed(20)
 @pytest.mark.parametrize("draw", FAMILIES)
 def test_random_products_agree_with_numpy(draw: Draw, seed: int) -> None:
     check_random(draw, 2000 + seed, count=20)
