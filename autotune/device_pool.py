@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -17,6 +18,8 @@ LOG = logging.getLogger("relaxc.devices")
 
 # How often it is looked for devices that are new, or have come back.
 _LOOK_SECONDS = 1.0
+# A device that is still there so long after it was dropped has only been held up.
+_REST_SECONDS = 20.0
 
 
 class DeviceLostError(RelaxcError):
@@ -24,14 +27,20 @@ class DeviceLostError(RelaxcError):
 
 
 class DeviceUnusableError(RelaxcError):
-    """The device cannot be reached, or cannot run the code, whatever the candidate."""
+    """The device will never run the code, whatever the candidate."""
 
 
 class Device(Hashable, Protocol):
     """Measures on one machine, one group at a time. One that has been lost and comes back is another one."""
 
     def run(self, kernels: Sequence[BuiltKernel]) -> list[Measurement]:
-        """Times ``kernels`` against each other. Raises DeviceLostError or DeviceUnusableError."""
+        """Times ``kernels`` against each other.
+
+        Raises:
+            DeviceLostError: see there.
+            DeviceUnusableError: see there.
+            RelaxcError: the device cannot be reached now.
+        """
 
 
 @dataclass
@@ -47,7 +56,7 @@ class DevicePool:
     find: Callable[[], Iterable[Device]]
     advice: str
     patience: float = 60.0
-    _dropped: set[Device] = field(default_factory=set)
+    _dropped_until: dict[Device, float] = field(default_factory=dict)
     _busy: set[Device] = field(default_factory=set)
     _problem: str = ""
 
@@ -72,11 +81,14 @@ class DevicePool:
 
     def _employ_new_devices(self, queue: JobQueue) -> None:
         try:
-            devices = set(self.find())
+            found = set(self.find())
         except RelaxcError as error:
             self._problem = str(error)  # the devices that are at work do not need to be found
             return
-        for device in devices - self._busy - self._dropped:
+        now = time.monotonic()
+        for device in found - self._busy:
+            if self._dropped_until.get(device, now) > now:
+                continue
             self._busy.add(device)
             threading.Thread(target=self._employ, args=(device, queue), daemon=True).start()
 
@@ -107,6 +119,7 @@ class DevicePool:
         return False
 
     def _drop(self, device: Device, error: RelaxcError) -> None:
-        self._dropped.add(device)
+        rest = math.inf if isinstance(error, DeviceUnusableError) else _REST_SECONDS
+        self._dropped_until[device] = time.monotonic() + rest
         self._problem = str(error)
         LOG.warning("dropped a device: %s", error)

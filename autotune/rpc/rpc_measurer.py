@@ -74,10 +74,7 @@ class RpcDevice:
     def run(self, kernels: Sequence[BuiltKernel]) -> list[Measurement]:
         """See ``Device``."""
         address = self.registration.address
-        try:
-            channel = connect(address, self.identity, Role.SERVER)
-        except ConnectionLostError as error:
-            raise DeviceUnusableError(str(error)) from error
+        channel = connect(address, self.identity, Role.SERVER)
         request = MeasureRequest(tuple(kernels), self.options, self.cpu_features)
         try:
             with channel:
