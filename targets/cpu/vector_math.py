@@ -119,7 +119,7 @@ def _exp(x: tirx.Expr, shift: tirx.Expr) -> tirx.Expr:
 
         return _let(shifted - shift, rest)
 
-    return _let(x * _like(_LOG2_E, x) + shift, with_power)
+    return _let(_rounded(x * _like(_LOG2_E, x), shift), with_power)
 
 
 def _exp2(x: tirx.Expr) -> tirx.Expr:
@@ -129,7 +129,15 @@ def _exp2(x: tirx.Expr) -> tirx.Expr:
     def with_power(shifted: tirx.Expr) -> tirx.Expr:
         return _let(x - (shifted - shift), lambda r: _polynomial(_EXP2, r) * _two_to(shifted))
 
-    return _let(x + shift, with_power)
+    return _let(_rounded(x, shift), with_power)
+
+
+def _rounded(x: tirx.Expr, shift: tirx.Expr) -> tirx.Expr:
+    """``x + shift``, the sum's rounding being what is wanted of it.
+
+    By way of its bits: TVM's analyzers take (x + shift) - shift for x, and x less that for zero.
+    """
+    return tirx.reinterpret(_dtype(x), tirx.reinterpret(_integer(x), x + shift))
 
 
 def _two_to(shifted: tirx.Expr) -> tirx.Expr:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tvm import relax
+import tvm
+from tvm import relax, te, tirx
 
+from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from tests.targets.kernel_workloads import CompiledWorkloads, Workload
 
 MAX_ULP = 3.0
@@ -112,3 +114,20 @@ def test_doubles_have_a_lowering_of_their_own(name: str) -> None:
     operator, expected = FUNCTIONS[name]
     doubles = CompiledWorkloads([Workload(name, operator, [x], x, frozenset({"elementwise"}))])
     np.testing.assert_allclose(doubles(0, [x]), expected(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_results_may_decide(name: str) -> None:
+    """TVM's analyzers apply the rules of algebra to conditions; sums that are to be rounded outlast that."""
+    x, y = (te.placeholder((100,), "float32", name=parameter) for parameter in "xy")
+
+    def cosine_of_smaller(i: tirx.Var) -> tirx.Expr:
+        value = getattr(tirx, name)(x(i))
+        return tirx.cos(tirx.Select(tirx.Or(value < y(i), tirx.isnan(value)), value, y(i)))
+
+    kernel = te.create_prim_func([x, y, te.compute((100,), cosine_of_smaller, name="z")])
+    library = tirx.build(kernel, tvm.target.Target("llvm"), pipeline=TIR_PIPELINE)
+    numbers = np.linspace(-3, 3, 100, dtype=np.float32)
+    result = tvm.runtime.tensor(np.zeros_like(numbers))
+    library(tvm.runtime.tensor(numbers), tvm.runtime.tensor(np.full(100, 0.5, np.float32)), result)
+    np.testing.assert_allclose(result.numpy(), np.cos(np.minimum(exact(name, numbers), 0.5)), rtol=1e-6)
