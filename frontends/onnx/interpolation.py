@@ -20,9 +20,10 @@ class ResampledAxis:
     """How one axis is resampled.
 
     Attributes:
-        scale: output extent / input extent as the node states it (float or float32 expression).
-        start, end: the region of interest, relative to the extent (float or float32 expression).
+        scale: output extent / input extent as the node states it (a float or an expression).
+        start, end: the region of interest, relative to the extent (a float or an expression).
         reach: half of the number of neighbours that an anti-aliased element averages, else None.
+        real: the type in which positions and weights are computed.
     """
 
     axis: int
@@ -32,41 +33,41 @@ class ResampledAxis:
     start: Any = 0.0
     end: Any = 1.0
     reach: Extent | None = None
+    real: str = "float32"
+
+    def number(self, value: Any) -> Expr:
+        """A number, an expression or an extent in the type of positions."""
+        return value.astype(self.real) if isinstance(value, Expr) else tirx.const(value, self.real)
 
 
 def is_inside(a: ResampledAxis, position: Any) -> Any:
     """Whether a position is one of the input."""
-    return tirx.all(position >= f32(0), position <= as_expression(a.source).astype("float32") - f32(1))
-
-
-def f32(value: Any) -> Expr:
-    """A number or an expression as float32."""
-    return value.astype("float32") if isinstance(value, Expr) else tirx.const(value, "float32")
+    return tirx.all(position >= a.number(0), position <= a.number(a.source) - a.number(1))
 
 
 def coordinate(a: ResampledAxis, index: Any, transform: str) -> Any:
     """The position in the input, in elements, of an output element along an axis."""
-    i = index.astype("float32")
-    scale = f32(a.scale)
-    source, target = as_expression(a.source).astype("float32"), as_expression(a.target).astype("float32")
-    one, half = f32(1), f32(0.5)
+    i = a.number(index)
+    scale = a.number(a.scale)
+    source, target = a.number(a.source), a.number(a.target)
+    zero, one, half = a.number(0), a.number(1), a.number(0.5)
     if transform == "half_pixel":
         return (i + half) / scale - half
     if transform == "asymmetric":
         return i / scale
     if transform == "pytorch_half_pixel":
-        return tirx.Select(target > one, (i + half) / scale - half, f32(0))
+        return tirx.Select(target > one, (i + half) / scale - half, zero)
     if transform == "align_corners":
         # The specification's resized length is the scaled one, before it is rounded down.
         length = scale * source
-        return tirx.Select(target > one, i * (source - one) / (length - one), f32(0))
+        return tirx.Select(target > one, i * (source - one) / (length - one), zero)
     if transform == "half_pixel_symmetric":
         adjustment = target / (scale * source)
-        return source / f32(2) * (one - adjustment) + (i + half) / scale - half
+        return source / a.number(2) * (one - adjustment) + (i + half) / scale - half
     if transform == "tf_crop_and_resize":
-        spread = f32(a.end - a.start) * (source - one)
-        centre = half * f32(a.start + a.end) * (source - one)
-        along = f32(a.start) * (source - one) + i * spread / tirx.max(target - one, one)
+        spread = a.number(a.end - a.start) * (source - one)
+        centre = half * a.number(a.start + a.end) * (source - one)
+        along = a.number(a.start) * (source - one) + i * spread / tirx.max(target - one, one)
         return tirx.Select(target > one, along, centre)
     raise InvalidModelError(f"the coordinate transformation '{transform}' does not exist")
 
@@ -141,7 +142,7 @@ class _Taps:
         weight = self._weight(position - base, offset)
         last, zero = as_expression(self.axis.source) - 1, tirx.IntImm("int64", 0)
         if self._exclude_outside:
-            weight = tirx.Select(tirx.all(place >= zero, place <= last), weight, f32(0))
+            weight = tirx.Select(tirx.all(place >= zero, place <= last), weight, self.axis.number(0))
         return tirx.max(tirx.min(place, last), zero), weight
 
     def _offsets(self) -> range:
@@ -151,12 +152,13 @@ class _Taps:
         return range(1 - reach, reach + 1)
 
     def _weight(self, fraction: Any, offset: Any) -> Any:
-        distance = tirx.abs(fraction - f32(offset))
+        number = self.axis.number
+        distance = tirx.abs(fraction - number(offset))
         if self.axis.reach is not None:
-            distance = distance * tirx.min(f32(self.axis.scale), f32(1))
+            distance = distance * tirx.min(number(self.axis.scale), number(1))
         if not self._cubic:
-            return tirx.max(f32(1) - distance, f32(0))
-        a, d = f32(self._a), distance
-        near = ((a + f32(2)) * d - (a + f32(3))) * d * d + f32(1)
-        far = ((a * d - f32(5) * a) * d + f32(8) * a) * d - f32(4) * a
-        return tirx.Select(d <= f32(1), near, tirx.Select(d < f32(2), far, f32(0)))
+            return tirx.max(number(1) - distance, number(0))
+        a, d = number(self._a), distance
+        near = ((a + number(2)) * d - (a + number(3))) * d * d + number(1)
+        far = ((a * d - number(5) * a) * d + number(8) * a) * d - number(4) * a
+        return tirx.Select(d <= number(1), near, tirx.Select(d < number(2), far, number(0)))

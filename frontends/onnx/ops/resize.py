@@ -13,7 +13,7 @@ from tvm.ir import Call, Expr
 
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
-from ..interpolation import ResampledAxis, coordinate, f32, interpolate, is_inside
+from ..interpolation import ResampledAxis, coordinate, interpolate, is_inside
 from ..node import Node, normalize_axis
 from ..registry import converts
 from ..shape_numbers import scaled_extent
@@ -158,7 +158,7 @@ def _reach(node: Node, a: ResampledAxis, mode: str) -> Extent | None:
     reach = 2 if mode == "cubic" else 1
     if isinstance(a.scale, int | float):
         return int(np.ceil(reach / float(a.scale))) if a.scale < 1 else None
-    return _measured(node, tirx.ceil(f32(reach) / tirx.min(a.scale, f32(1))), "reach")
+    return _measured(node, tirx.ceil(a.number(reach) / tirx.min(a.number(a.scale), a.number(1))), "reach")
 
 
 def _scale(node: Node, source: Extent, target: Extent) -> Any:
@@ -168,7 +168,7 @@ def _scale(node: Node, source: Extent, target: Extent) -> Any:
     quotient = node.extents.floor_divide(target, source)
     if isinstance(quotient, int) and node.extents.equal(node.extents.simplify(quotient * source), target):
         return float(quotient)
-    return as_expression(target).astype("float32") / as_expression(source).astype("float32")
+    return _double(target) / _double(source)
 
 
 def _with_region(node: Node, axes: list[ResampledAxis]) -> list[ResampledAxis]:
@@ -187,10 +187,14 @@ def _resample(node: Node, axes: list[ResampledAxis], mode: str, transform: str, 
     if mode not in ("linear", "cubic", "bilinear", "trilinear"):
         raise InvalidModelError(f"the interpolation mode '{mode}' does not exist")
     dtype = node.dtype(0)
-    wide = node.builder.cast(node.tensor(0), dtype if dtype in ("float32", "float64") else "float32")
-    result = _interpolated(node, wide, active, "cubic" if mode == "cubic" else "linear", transform)
-    if dtype in ("float32", "float64", "float16", "bfloat16"):
-        return node.builder.cast(result, dtype)
+    real = "float64" if dtype == "float64" else "float32"
+    result = _interpolated(
+        node,
+        node.builder.cast(node.tensor(0), real),
+        [replace(a, real=real) for a in active],
+        "cubic" if mode == "cubic" else "linear",
+        transform,
+    )
     return node.builder.cast(result, dtype)
 
 

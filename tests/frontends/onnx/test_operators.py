@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 import pytest
 
+import relaxc
+
 Check = Callable[..., Any]
 RNG = np.random.default_rng(7)
 
@@ -262,3 +264,18 @@ def test_operator_without_converter_is_converted_by_its_body(graph: Callable[...
     node = onnx.helper.make_node("NegativeLogLikelihoodLoss", ["x", "t"], ["y"], reduction="mean")
     inputs = {"x": (np.float32, [5, 4]), "t": (np.int64, [5])}
     check(graph([node], inputs, ["y"]), {"x": f32(5, 4), "t": i64(0, 3, 1, 1, 2)})
+
+
+@pytest.mark.parametrize("extent", [5, "n"])
+def test_doubles_are_resized_in_double_precision(extent: int | str, graph: Callable[..., Any]) -> None:
+    """Against Keys' cubic convolution; the reference evaluator itself is only accurate to 1e-7."""
+    node = onnx.helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode="cubic")
+    model = graph([node], {"x": (np.float64, [extent])}, ["y"], constants={"sizes": i64(7)})
+    x, a = f32(5).astype(np.float64), -0.75
+    place = (np.arange(7) + 0.5) * 5 / 7 - 0.5
+    taps = np.floor(place)[:, None] + np.arange(-1, 3)
+    d = np.abs(place[:, None] - taps)
+    near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+    expected = (np.where(d <= 1, near, far) * x[np.clip(taps, 0, 4).astype(int)]).sum(axis=1)
+    actual = relaxc.compile(model).run({"x": x})["y"]
+    np.testing.assert_allclose(actual, expected, rtol=1e-13, atol=1e-14)
