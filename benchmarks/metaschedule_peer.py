@@ -6,6 +6,8 @@ python -m benchmarks.metaschedule_peer MODEL.onnx FOLDER     tunes until it is s
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +34,13 @@ def tune_for(minutes: float, model: Path, shapes: Mapping[str, Sequence[int]], a
     folder.mkdir(exist_ok=True)
     bound = [f"{name}:{','.join(map(str, shape))}" for name, shape in shapes.items()]
     command = [sys.executable, "-m", "benchmarks.metaschedule_peer", str(model), str(folder), *bound]
+    # A session of its own: MetaSchedule's workers outlive it, and would go on using the cores.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, check=True, timeout=minutes * 60, stdout=subprocess.DEVNULL)
+        process.wait(timeout=minutes * 60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     _compile(model, shapes, folder, artifact)
 
 
