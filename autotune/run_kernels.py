@@ -152,7 +152,9 @@ def time_in_turns(calls: Sequence[Callable[[], None]], options: RunOptions) -> l
     disturbed: list[list[float]] = []
     least, most = options.repetitions
     deadline = time.perf_counter() + options.max_seconds
-    while len(clean) < most and time.perf_counter() < deadline and not _settled(clean, options):
+    while len(clean) < most and not _settled(clean, options):
+        if len(clean) + len(disturbed) >= least and time.perf_counter() > deadline:
+            break
         interruptions = _interruptions()
         # Another order in every round: a fixed one may fall into step with the scheduler's.
         row = [0.0] * len(calls)

@@ -90,4 +90,4 @@ def test_caches_can_be_flushed() -> None:
     calls = []
     options = replace(OPTIONS, flush_cache=True, repetitions=(3, 3), warmup=2)
     (times,) = time_in_turns([lambda: calls.append(1)], options)
-    assert 3 <= len(times) <= len(calls) - 2 < 100  # one call a round: a second one would find warm caches
+    assert 3 <= len(times) <= len(calls) - 2 < 200  # one call a round: a second one would find warm caches
