@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
 import numpy as np
 import onnx
 
+from ...runtime.errors import InvalidModelError
 from .values import Array
 
 _T = onnx.TensorProto
@@ -24,8 +26,22 @@ RAW_TYPES: dict[int, np.dtype[Any]] = {
 
 
 def constant_tensor(proto: onnx.TensorProto) -> Array:
-    """A tensor's elements. Raw bytes are used where they lie: onnx's own reader copies them several times."""
+    """A tensor's elements. Raw bytes are used where they lie: onnx's own reader copies them several times.
+
+    Raises:
+        InvalidModelError: there are more or fewer bytes than the shape says.
+    """
     dtype = RAW_TYPES.get(proto.data_type)
     if dtype is not None and proto.HasField("raw_data") and sys.byteorder == "little":
+        _check_size(proto, dtype)
         return np.frombuffer(proto.raw_data, dtype).reshape(tuple(proto.dims))
     return np.asarray(onnx.numpy_helper.to_array(proto))
+
+
+def _check_size(proto: onnx.TensorProto, dtype: np.dtype[Any]) -> None:
+    expected, found = math.prod(proto.dims) * dtype.itemsize, len(proto.raw_data)
+    if expected != found:
+        raise InvalidModelError(
+            f"tensor {proto.name!r} is broken: its shape {list(proto.dims)} needs {expected} bytes, "
+            f"not {found}; export the model again"
+        )

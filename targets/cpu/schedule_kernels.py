@@ -124,10 +124,10 @@ def _without_pragmas(function: tirx.PrimFunc) -> tirx.PrimFunc:
 def _by_default(template: Template, function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc | None:
     """``function`` by ``template``; None if that does not match, or the scheduler refuses a step of it."""
     sch = schedule_of(function)
-    workload = template.matches(sch)
-    if workload is None:
-        return None
     try:
+        workload = template.matches(sch)
+        if workload is None:
+            return None
         template.apply(sch, workload, template.default(workload, machine))
     except ScheduleError:
         return None

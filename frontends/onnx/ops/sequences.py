@@ -17,6 +17,7 @@ from ..registry import converts
 from ..tabulate import tabulate
 from ..values import RunTimeOptional, RunTimeSequence, Sequence, SymbolicArray, Value, freeze, object_array
 from .indexing import slice_of
+from .shape import concatenated
 
 
 @converts("SequenceConstruct")
@@ -128,7 +129,7 @@ def concat_from_sequence(node: Node) -> Expr:
     axis = normalize_axis(node.integer("axis"), rank)
     if new_axis:
         tensors = [node.emit(relax.op.expand_dims(tensor, axis)) for tensor in tensors]
-    return relax.op.concat(tensors, axis)
+    return concatenated(node, tensors, axis)
 
 
 @converts("SplitToSequence")

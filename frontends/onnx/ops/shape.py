@@ -193,8 +193,15 @@ def _extent_along(node: Node, tensor: Expr, axis: int) -> int | None:
 
 @converts("Concat")
 def concat(node: Node) -> Expr:
-    tensors = node.tensors()
-    axis = normalize_axis(node.integer("axis", 1), node.rank(0))
+    return concatenated(node, node.tensors(), normalize_axis(node.integer("axis", 1), node.rank(0)))
+
+
+def concatenated(node: Node, tensors: list[Expr], axis: int) -> Expr:
+    """The tensors one behind the other; that their other extents agree is checked, at run time if need be.
+
+    Raises:
+        InvalidModelError: they differ in rank, or in an extent that is known.
+    """
     # Kernels over nothing are avoided: what has no entries adds none.
     tensors = [t for t in tensors if _extent_along(node, t, axis) != 0] or tensors[:1]
     shapes = [list(node.builder.shape(tensor)) for tensor in tensors]

@@ -270,9 +270,12 @@ def test_tensors_larger_than_any_memory(graph: Graph) -> None:
     assert "'z'" in refused(wide)
 
 
-def test_weights_with_less_data_than_elements_in_another_file(tmp_path: Path, graph: Graph) -> None:
+@pytest.mark.parametrize("size", [44, 52])
+def test_weights_with_other_data_than_elements_in_another_file(
+    tmp_path: Path, graph: Graph, size: int
+) -> None:
     path = external(tmp_path, graph, "weights.bin")
-    (path.parent / "weights.bin").write_bytes(bytes(44))
+    (path.parent / "weights.bin").write_bytes(bytes(size))
     assert "tensor 'w' is broken" in refused(path)
 
 

@@ -129,3 +129,18 @@ def test_wrong_values_are_refused() -> None:
     for wrong in (None, entries(1)[0], [np.zeros((1, 3), np.float32)], [np.zeros((1, 2))]):
         with pytest.raises(relaxc.errors.ShapeError, match="input 's'"):
             executable.run({"s": wrong})
+
+
+def test_concatenated_entries_may_have_extents_that_are_known_only_at_run_time() -> None:
+    fixed, free = (
+        helper.make_tensor_type_proto(TensorProto.FLOAT, shape) for shape in ([2, 3], ["rows", "columns"])
+    )
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "y"], ["s"]),
+        helper.make_node("ConcatFromSequence", ["s"], ["z"], axis=1),
+    ]
+    executable = compiled(nodes, {"x": fixed, "y": free}, ["z"])
+    x, y = np.ones((2, 3), np.float32), np.zeros((2, 5), np.float32)
+    np.testing.assert_array_equal(executable.run({"x": x, "y": y})["z"], np.concatenate([x, y], axis=1))
+    with pytest.raises(relaxc.errors.ShapeError):
+        executable.run({"x": x, "y": np.zeros((3, 5), np.float32)})
