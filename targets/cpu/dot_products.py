@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import tvm_ffi
 from tvm import ir, tirx
 from tvm.ir.expr import TensorLoad
-from tvm.s_tir import SBlock
 from tvm.tirx.op import register_intrin_lowering
-from tvm.tirx.stmt import StringImm
 
 from ...passes.compute.pairs import PAIR, PRODUCT, TILE_DEPTH, join_pair, register_operator
+from .llvm_code import with_llvm_code
 from .machine import Machine
 
 INSTRUCTION = "avx512bf16"
@@ -99,7 +98,7 @@ def lower_dot_products(function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFu
     native = INSTRUCTION in machine.features
     accumulate = functools.partial(_accumulate, native=native)
     lowered = tvm_ffi.structural_map(function, (tirx.Add, accumulate))
-    return _with_llvm_code(lowered) if native else lowered
+    return with_llvm_code(lowered, _LLVM) if native else lowered
 
 
 def _has_products(function: tirx.PrimFunc) -> bool:
@@ -156,16 +155,3 @@ def _loaded(value: tirx.Expr) -> TensorLoad | None:
 
 
 register_intrin_lowering(PAIR, "llvm", f=_load_pair, level=15)
-
-
-def _with_llvm_code(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``function`` with the wrapper's definition beside it."""
-
-    def import_code(block: SBlock) -> SBlock:
-        if block.name_hint != "root":
-            return block
-        body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", StringImm(_LLVM), block.body)
-        parts = (block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init)
-        return SBlock(*parts, block.alloc_buffers, block.match_buffers, block.annotations)
-
-    return tvm_ffi.structural_map(function, (SBlock, import_code))

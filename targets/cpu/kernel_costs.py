@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import tvm
-from tvm import tirx
+import tvm_ffi
+from tvm import ir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.schedule import SBlockRV
 
+from ...passes.compute.pairs import PRODUCT
 from .templates import winograd_conv2d
 from .templates.blocks import anchor_block, is_workload, loop_extents, root_blocks
 
@@ -18,10 +20,12 @@ def flops(function: tirx.PrimFunc) -> int | None:
     """Floating-point operations of one call of an unscheduled ``function``; None if extents are symbolic.
 
     What a tile computes beyond the edge of the result is not counted, nor are the transforms of Winograd's
-    convolution, which are written as choices between all of their rows.
+    convolution, which are written as choices between all of their rows. Zeros that fill the last step of a
+    reduction in pairs count.
     """
     if any(static_extents(buffer) is None for buffer in buffers(function)):
         return None
+    function = _with_written_out_pairs(function)
     mod = tvm.IRModule({"main": function})
     sch = Schedule(mod)
     if function.body.block.name_hint != "root":
@@ -33,8 +37,24 @@ def flops(function: tirx.PrimFunc) -> int | None:
     return counted - sum(_overrun_flops(sch, block) for block in root_blocks(sch) if is_workload(sch, block))
 
 
+def _with_written_out_pairs(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``function`` with two multiplications and an addition in the place of each product of pairs."""
+
+    def written_out(call: ir.Call) -> tirx.Expr:
+        if not _is_pair_product(call):
+            return call
+        product = tirx.Mul(*(tirx.Cast("float32", pair) for pair in call.args))
+        return tirx.Add(product, product)
+
+    return tvm_ffi.structural_map(function, (ir.Call, written_out))
+
+
+def _is_pair_product(call: ir.Call) -> bool:
+    return isinstance(call.op, ir.Op) and call.op.name == PRODUCT
+
+
 def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:
-    """A multiplication and an addition for each step of the anchor outside of what its crop stage keeps."""
+    """The multiplications and additions of the anchor's steps outside of what its crop stage keeps."""
     consumers = sch.get_consumers(anchor)
     if len(consumers) != 1:
         return 0  # nothing crops it
@@ -43,7 +63,8 @@ def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:
     reduced = math.prod(
         int(var.dom.extent) for var in sch.get(anchor).iter_vars if var.iter_type == tirx.IterVar.CommReduce
     )
-    return 2 * (domain - kept * reduced)
+    in_pairs = any(str(read.source.dtype) == "int32" for read in sch.get(anchor).reads)
+    return (4 if in_pairs else 2) * (domain - kept * reduced)
 
 
 def _known(extent: int | None) -> int:

@@ -19,6 +19,7 @@ from .kernel_costs import bytes_moved, flops
 from .kernel_identity import KernelIdentity, identify
 from .machine import Machine
 from .prefetch import insert_prefetches
+from .rounding import round_by_instruction, round_once
 from .templates import TEMPLATES, Template
 from .templates.knobs import from_knobs, to_knobs
 from .tile_instructions import insert_tile_instructions
@@ -131,7 +132,7 @@ def _by_default(template: Template, function: tirx.PrimFunc, machine: Machine) -
         template.apply(sch, workload, template.default(workload, machine))
     except ScheduleError:
         return None
-    return insert_prefetches(lower_dot_products(insert_tile_instructions(sch.mod["main"]), machine))
+    return _with_instructions(sch.mod["main"], machine)
 
 
 def _by_choice(
@@ -155,7 +156,13 @@ def _by_choice(
     except (ValueError, ScheduleError) as error:
         choices.refuse(kernel, str(error).strip().splitlines()[-1])
         return None
-    return insert_prefetches(lower_dot_products(insert_tile_instructions(sch.mod["main"]), machine))
+    return _with_instructions(sch.mod["main"], machine)
+
+
+def _with_instructions(function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
+    """``function``, scheduled, with the processor's instructions that TVM does not choose by itself."""
+    function = round_once(lower_dot_products(insert_tile_instructions(function), machine))
+    return insert_prefetches(round_by_instruction(function, machine))
 
 
 def schedule_of(function: tirx.PrimFunc) -> Schedule:

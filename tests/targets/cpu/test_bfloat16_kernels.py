@@ -14,7 +14,7 @@ import pytest
 from tvm import relax
 
 from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
-from tests.targets.kernel_workloads import Workload, check_random, normal, some_symbolic
+from tests.targets.kernel_workloads import CompiledWorkloads, Workload, check_random, normal, some_symbolic
 from tests.targets.numpy_reference import Window, conv2d
 
 Draw = Callable[[np.random.Generator], Workload]
@@ -139,3 +139,31 @@ def test_random_products_agree_with_numpy(draw: Draw, seed: int) -> None:
 @pytest.mark.parametrize("draw", FAMILIES)
 def test_random_products_agree_with_numpy_without_dot_products(draw: Draw, avx2: str) -> None:
     check_random(draw, 3000, target=avx2, count=4)
+
+
+def exponential_rounded_twice(data: relax.Expr) -> relax.Expr:
+    inside = relax.op.astype(relax.op.astype(relax.op.exp(data), "bfloat16"), "float32")
+    return relax.op.astype(relax.op.sqrt(inside), "bfloat16")
+
+
+def test_values_that_stay_in_a_kernel_are_not_rounded() -> None:
+    x = normal(np.random.default_rng(0), 3, 50)
+    expected = np.sqrt(np.exp(x.astype(np.float64))).astype(np.float32)
+    workload = Workload("chain", exponential_rounded_twice, [x], expected, frozenset({"elementwise"}))
+    result = CompiledWorkloads([workload])(0, [x])
+    np.testing.assert_array_equal(result.astype(np.float32), rounded(expected).astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(2,), (7,), (16,), (3, 24), (5, 64), ("n",)])
+def test_rounding_is_to_nearest_and_ties_are_to_even(shape: tuple[int | str, ...]) -> None:
+    extents = [1003 if extent == "n" else int(extent) for extent in shape]
+    bits = np.random.default_rng(1).integers(0, 0x7F800000, extents, dtype=np.int64)
+    bits[..., ::3] = bits[..., ::3] // 2**16 * 2**16 + 2**15  # a tie
+    x = np.clip(bits.astype(np.uint32).view(np.float32), 1e-30, np.inf)
+    x.flat[:: x.size - 1 or 1] = np.inf, np.nan
+    expected = rounded(x).astype(np.float32)
+    workload = Workload(
+        "rounding", lambda data: relax.op.astype(data, "bfloat16"), [x], x, frozenset(), [shape]
+    )
+    result = CompiledWorkloads([workload])(0, [x])
+    np.testing.assert_array_equal(result.astype(np.float32), expected)

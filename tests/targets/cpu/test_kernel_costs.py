@@ -6,6 +6,7 @@ import tvm
 from tvm import te, tirx
 
 from relaxc.passes.compute.matmul import matmul_packed
+from relaxc.passes.compute.matmul_pairs import matmul_packed_pairs
 from relaxc.targets.cpu.kernel_costs import buffers, bytes_moved, flops, static_extents
 
 
@@ -51,3 +52,8 @@ def test_scalars_are_no_buffers() -> None:
 def test_what_a_tile_computes_beyond_the_edge_is_not_counted() -> None:
     x, w = te.placeholder((5, 30), "float32", "x"), te.placeholder((2, 30, 16), "float32", "w")
     assert flops(te.create_prim_func([x, w, matmul_packed(x, w, 20)])) == 2 * 5 * 30 * 20
+
+
+def test_a_product_of_pairs_counts_as_two_steps() -> None:
+    x, w = te.placeholder((5, 30), "bfloat16", "x"), te.placeholder((2, 15, 16), "int32", "w")
+    assert flops(te.create_prim_func([x, w, matmul_packed_pairs(x, w, 20)])) == 2 * 5 * 30 * 20
