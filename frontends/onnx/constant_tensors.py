@@ -25,23 +25,25 @@ RAW_TYPES: dict[int, np.dtype[Any]] = {
 """The element types whose raw bytes are, on a little-endian machine, what NumPy holds."""
 
 
+def is_raw(proto: onnx.TensorProto) -> bool:
+    """Whether a tensor's elements are raw bytes that are usable where they lie."""
+    return sys.byteorder == "little" and proto.data_type in RAW_TYPES and proto.HasField("raw_data")
+
+
 def constant_tensor(proto: onnx.TensorProto) -> Array:
     """A tensor's elements. Raw bytes are used where they lie: onnx's own reader copies them several times.
 
     Raises:
         InvalidModelError: there are more or fewer bytes than the shape says.
     """
-    dtype = RAW_TYPES.get(proto.data_type)
-    if dtype is not None and proto.HasField("raw_data") and sys.byteorder == "little":
-        _check_size(proto, dtype)
-        return np.frombuffer(proto.raw_data, dtype).reshape(tuple(proto.dims))
-    return np.asarray(onnx.numpy_helper.to_array(proto))
-
-
-def _check_size(proto: onnx.TensorProto, dtype: np.dtype[Any]) -> None:
-    expected, found = math.prod(proto.dims) * dtype.itemsize, len(proto.raw_data)
-    if expected != found:
+    if not is_raw(proto):
+        return np.asarray(onnx.numpy_helper.to_array(proto))
+    dtype, shape = RAW_TYPES[proto.data_type], tuple(proto.dims)
+    data = proto.raw_data  # every access copies
+    expected = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or expected != len(data):
         raise InvalidModelError(
-            f"tensor {proto.name!r} is broken: its shape {list(proto.dims)} needs {expected} bytes, "
-            f"not {found}; export the model again"
+            f"tensor {proto.name!r} is broken: its shape {list(shape)} needs {expected} bytes, "
+            f"not {len(data)}; export the model again"
         )
+    return np.frombuffer(data, dtype).reshape(shape)

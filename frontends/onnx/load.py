@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import onnx
 import onnx.checker
@@ -17,13 +18,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from ...runtime.errors import InvalidModelError
-from .constant_tensors import RAW_TYPES
+from .constant_tensors import is_raw
 from .gradient_bodies import with_bodies
 from .local_functions import inlined
 from .sparse_tensors import write_out
 
 MIN_OPSET = 7
-_LARGE = 1 << 16
 
 _CONVERTER_ERRORS = (
     RuntimeError,
@@ -41,12 +41,17 @@ class LoadedModel:
     Attributes:
         proto: nodes are in topological order, tensors hold their data, local functions are inlined.
         opsets: domain -> version; the standard domain is "".
-        source_hash: SHA-256 of the file, or of the serialized ModelProto, in hexadecimal.
+        digest: the hash of the source, once it is computed.
     """
 
     proto: onnx.ModelProto
     opsets: dict[str, int]
-    source_hash: str
+    digest: Future[str]
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 of the file, or of the serialized ModelProto, in hexadecimal."""
+        return self.digest.result()
 
 
 def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
@@ -56,16 +61,13 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
         InvalidModelError: what is wrong with the file or with the graph in it, in one line.
     """
     if isinstance(source, onnx.ModelProto):
-        proto = onnx.ModelProto()
-        proto.CopyFrom(source)
-        digest = hashlib.sha256(source.SerializeToString(deterministic=True)).hexdigest()
-        folder = Path.cwd()
+        data, folder = source.SerializeToString(deterministic=True), Path.cwd()
+        proto = onnx.ModelProto.FromString(data)  # copies less than CopyFrom
     else:
         path = Path(os.fspath(source))
-        data = _read(path)
-        digest = hashlib.sha256(data).hexdigest()
+        data, folder = _read(path), path.resolve().parent
         proto = _parse(path, data)
-        folder = path.resolve().parent
+    digest = _hash_of(data)
     if not proto.HasField("graph") or not proto.graph.output:
         raise InvalidModelError("the model has no graph with outputs; is it an ONNX file?")
     _load_external_data(proto, folder)
@@ -77,6 +79,13 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
     opsets = _opsets(proto)
     with_bodies(proto.graph)
     return LoadedModel(proto, opsets, digest)
+
+
+def _hash_of(data: bytes) -> Future[str]:
+    """SHA-256, computed while the model is imported: it takes as long as all the rest of a large one."""
+    digest: Future[str] = Future()
+    Thread(target=lambda: digest.set_result(hashlib.sha256(data).hexdigest()), daemon=True).start()
+    return digest
 
 
 def _read(path: Path) -> bytes:
@@ -179,8 +188,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _check_tensors(graph: onnx.GraphProto) -> None:
     """Data must be as long as the shapes say; done here because the readers of tensors trust them."""
     for tensor in _tensors(graph):
-        if _is_plainly_sound(tensor):
-            continue
+        if is_raw(tensor) and _has_nothing_else(tensor):
+            continue  # constant_tensor looks at its length; the checker would copy what it is to check
         try:
             onnx.checker.check_tensor(tensor)
         except onnx.checker.ValidationError as error:
@@ -188,18 +197,10 @@ def _check_tensors(graph: onnx.GraphProto) -> None:
             raise InvalidModelError(f"tensor '{tensor.name}' is broken: {reason}") from None
 
 
-def _is_plainly_sound(tensor: onnx.TensorProto) -> bool:
-    """Whether a large tensor is raw bytes of the right number. The checker copies what it is to check."""
-    if tensor.data_type not in RAW_TYPES or not tensor.HasField("raw_data"):
-        return False
-    size = len(tensor.raw_data)
-    fields = {field.name for field, _ in tensor.ListFields()}
-    return (
-        size > _LARGE
-        and fields <= {"name", "dims", "data_type", "raw_data", "doc_string"}
-        and min(tensor.dims, default=1) > 0
-        and math.prod(tensor.dims) * RAW_TYPES[tensor.data_type].itemsize == size
-    )
+def _has_nothing_else(tensor: onnx.TensorProto) -> bool:
+    """Whether a raw tensor is not at the same time one of another form."""
+    others = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data)
+    return not (any(map(len, others)) or tensor.uint64_data or tensor.external_data or tensor.string_data)
 
 
 def _check_graph(graph: onnx.GraphProto, outer: frozenset[str]) -> None:

@@ -67,6 +67,14 @@ def test_source_hash_is_the_files(tmp_path: Path, relu: onnx.ModelProto) -> None
     assert import_onnx(path).source_hash == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("data", [b"", b"1234", bytes(1 << 20)])
+def test_raw_data_are_as_long_as_the_shape_says(graph: Graph, data: bytes) -> None:
+    weight = np.zeros((3, 4), np.float32)
+    model = graph([NODE("MatMul", ["x", "w"], ["y"])], {"x": (np.float32, [2, 3])}, ["y"], 18, {"w": weight})
+    model.graph.initializer[0].raw_data = data
+    assert "'w' is broken" in refused(model)
+
+
 def external(tmp_path: Path, graph: Graph, location: str) -> Path:
     """A model one of whose weights lies at ``location``."""
     weight = np.arange(12, dtype=np.float32).reshape(3, 4)
