@@ -20,7 +20,7 @@ help:
 	@echo 'make test-ray     tuning on a Ray cluster of two local nodes'
 	@echo 'make conformance  onnx'"'"'s whole backend suite; writes docs/operators.md'
 	@echo 'make fuzz         random models of NNSmith against ONNX Runtime (FUZZ_MODELS=1000 FUZZ_SEED=0 FUZZ_NODES=10)'
-	@echo 'make fuzz-files   1,000 broken copies of real files'
+	@echo 'make fuzz-files   broken copies of real files (FUZZ_FILES=1000)'
 	@echo 'make bench        latency and start-up time beside ONNX Runtime and OpenVINO'
 	@echo 'make format       format the code'
 	@echo 'make clean        remove what the other targets made'
@@ -63,13 +63,14 @@ FUZZ_VENV   := .venv-nnsmith
 FUZZ_MODELS ?= 1000
 FUZZ_SEED   ?= 0
 FUZZ_NODES  ?= 10
+FUZZ_FILES  ?= 1000
 
 fuzz: $(VENV)/.installed-test $(FUZZ_VENV)/.installed
 	TVM_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz --jobs $(JOBS) models --python $(FUZZ_VENV)/bin/python \
 	    --count $(FUZZ_MODELS) --seed $(FUZZ_SEED) --nodes $(FUZZ_NODES)
 
 fuzz-files: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks.fuzz --jobs $(JOBS) files
+	$(BIN)/python -m benchmarks.fuzz --jobs $(JOBS) files --count $(FUZZ_FILES) --seed $(FUZZ_SEED)
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.end_to_end
