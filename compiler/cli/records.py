@@ -14,7 +14,10 @@ from .console import results, table
 if TYPE_CHECKING:
     from ...autotune.records import ReadRecords
 
-records = typer.Typer(help="Show, merge and prune the records of relaxc tune.", no_args_is_help=True)
+records = typer.Typer(
+    help="Show, merge and prune the records of relaxc tune.\n\nExample: relaxc records show records.jsonl",
+    no_args_is_help=True,
+)
 
 Files = Annotated[list[Path], typer.Argument(help="Records that relaxc tune wrote.", metavar="RECORDS...")]
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ...autotune.rpc.identity import Identity
 
 rpc = typer.Typer(
-    help="Measure on other machines: a tracker, a server on each device, a secret that all of them share.",
+    help="Measure on other machines: a tracker, a server on each device, a secret that all of them share.\n\n"
+    "Example: relaxc rpc secret key; relaxc rpc tracker --secret-file key",
     no_args_is_help=True,
 )
 

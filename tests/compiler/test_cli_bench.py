@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,11 @@ def test_wrong_numbers_are_wrong_usage(command: Any, dense: Path, arguments: lis
 def test_an_interruption_ends_it_quietly(dense: Path, streams: str) -> None:
     arguments = ["bench", str(dense), "--shape", "x:2,3", "--seconds", "60", "--streams", streams]
     command = [sys.executable, "-m", "relaxc", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A test run in the background may have been told to ignore interruptions, and its children with it.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    ) as process:
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=10) == ("", "")

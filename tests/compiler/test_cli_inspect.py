@@ -58,7 +58,7 @@ class TestFlops:
 
 def test_a_model_is_described(command: Any, gemm_model: Path) -> None:
     facts = json.loads(command("inspect", gemm_model, "--json").out)
-    assert facts["inputs"] == [{"name": "x", "shape": ["batch", 8], "dtype": "float32"}]
+    assert facts["inputs"] == [{"name": "x", "shape": ["batch", 8], "dtype": "float32", "kind": "tensor"}]
     assert facts["operators"] == {"Gemm": 1, "Relu": 1}
     assert facts["parameters"] == 36
     assert (facts["flops"], facts["flops_formula"]) == (None, "64 batch")
@@ -74,7 +74,7 @@ def test_an_artifact_is_described_without_running_it(command: Any, dense: Path) 
     facts = json.loads(command("inspect", dense, "--json").out)
     assert facts["parameters"] == 12
     assert facts["templates"] == {"matmul": 1, "elementwise": 1}
-    assert facts["inputs"] == [{"name": "x", "shape": ["batch", 3], "dtype": "float32"}]
+    assert facts["inputs"] == [{"name": "x", "shape": ["batch", 3], "dtype": "float32", "kind": "tensor"}]
     assert "hidden" in command("inspect", dense).out
 
 
