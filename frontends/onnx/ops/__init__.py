@@ -9,6 +9,7 @@ from . import (
     creation,
     einsum,
     elementwise,
+    features,
     fused,
     fused_attention,
     fused_quantized,
@@ -33,6 +34,7 @@ from . import (
     shape,
     signal,
     sorting,
+    support_vectors,
     text_features,
     windows,
 )
@@ -46,6 +48,7 @@ __all__ = [
     "creation",
     "einsum",
     "elementwise",
+    "features",
     "fused",
     "fused_attention",
     "fused_quantized",
@@ -70,6 +73,7 @@ __all__ = [
     "shape",
     "signal",
     "sorting",
+    "support_vectors",
     "text_features",
     "windows",
 ]

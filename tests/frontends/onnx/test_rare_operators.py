@@ -77,6 +77,12 @@ BY_RUNTIME: list[Case] = [
     ("ai.onnx.ml.TreeEnsembleClassifier", [f32(20, 2)], {"classlabels_int64s": [0, 1], "nodes_treeids": [0, 0, 0], "nodes_nodeids": [0, 1, 2], "nodes_featureids": [1, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.1, 0.0, 0.0], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0], "class_treeids": [0, 0], "class_nodeids": [1, 2], "class_ids": [0, 0], "class_weights": [-0.6, 0.9], "post_transform": "LOGISTIC"}, 2),
     ("ai.onnx.ml.LabelEncoder", [i64(1, 2, 9)], {"keys_int64s": [1, 2], "values_floats": [0.5, 1.5], "default_float": -3.0}, 1),
     ("ai.onnx.ml.TreeEnsembleRegressor", [f32(20, 2)], {"n_targets": 1, "nodes_treeids": [0, 0, 0, 0, 0, 1], "nodes_nodeids": [0, 1, 2, 3, 4, 0], "nodes_featureids": [0, 0, 1, 0, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "BRANCH_LT", "LEAF", "LEAF", "LEAF"], "nodes_values": [0.1, 0, -0.2, 0, 0, 0], "nodes_truenodeids": [1, 0, 3, 0, 0, 0], "nodes_falsenodeids": [2, 0, 4, 0, 0, 0], "target_treeids": [0, 0, 0, 1], "target_nodeids": [1, 3, 4, 0], "target_ids": [0, 0, 0, 0], "target_weights": [1.0, 2.0, 3.0, 0.5], "base_values": [0.25]}, 1),
+    ("ai.onnx.ml.OneHotEncoder", [i64(3, 1, 9, 2)], {"cats_int64s": [1, 2, 3], "zeros": 1}, 1),
+    ("ai.onnx.ml.FeatureVectorizer", [f32(3, 2), f32(3, 4), f32(3, 1)], {"inputdimensions": [2, 3, 2]}, 1),
+    ("ai.onnx.ml.SVMRegressor", [f32(5, 2)], {"kernel_type": "LINEAR", "kernel_params": [0.0, 0.0, 0.0], "n_supports": 0, "coefficients": [0.5, -1.0], "rho": [0.25]}, 1),
+    ("ai.onnx.ml.SVMRegressor", [f32(5, 2)], {"kernel_type": "RBF", "kernel_params": [0.5, 0.25, 3.0], "coefficients": [1.0, -2.0, 0.5], "support_vectors": [0.5, -1.0, 0.25, 2.0, -0.5, 1.5], "n_supports": 3, "rho": [0.25], "one_class": 0}, 1),
+    ("ai.onnx.ml.SVMRegressor", [f32(5, 2)], {"kernel_type": "POLY", "kernel_params": [0.5, 0.25, 3.0], "coefficients": [1.0, -2.0, 0.5], "support_vectors": [0.5, -1.0, 0.25, 2.0, -0.5, 1.5], "n_supports": 3, "rho": [0.25], "one_class": 0}, 1),
+    ("ai.onnx.ml.SVMRegressor", [f32(5, 2)], {"kernel_type": "SIGMOID", "kernel_params": [0.5, 0.25, 3.0], "coefficients": [1.0, -2.0, 0.5], "support_vectors": [0.5, -1.0, 0.25, 2.0, -0.5, 1.5], "n_supports": 3, "rho": [0.25], "one_class": 1}, 1),
 ]  # fmt: skip
 
 
