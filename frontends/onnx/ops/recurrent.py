@@ -11,15 +11,16 @@ from tvm.ir import Expr
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
 from ..node import Node
-from ..recurrent_cells import Activation, Recurrence, Step, activation, gru_step, kernel, lstm_step, rnn_step
+from ..recurrent_cells import Activation, Cell, GruCell, LstmCell, Recurrence, RnnCell, activation, kernel
+from ..recurrent_products import pack_recurrent_weight
 from ..registry import converts
 from ..tabulate import tabulate
 from .matmul import product
 
-_CELLS: dict[str, tuple[int, Step, tuple[str, ...]]] = {
-    "LSTM": (4, lstm_step, ("Sigmoid", "Tanh", "Tanh")),
-    "GRU": (3, gru_step, ("Sigmoid", "Tanh")),
-    "RNN": (1, rnn_step, ("Tanh",)),
+_CELLS: dict[str, tuple[Cell, tuple[str, ...]]] = {
+    "LSTM": (LstmCell(), ("Sigmoid", "Tanh", "Tanh")),
+    "GRU": (GruCell(), ("Sigmoid", "Tanh")),
+    "RNN": (RnnCell(), ("Tanh",)),
 }
 
 
@@ -41,7 +42,8 @@ class _Layer:
         self.node = node
         self.dtype = dtype
         self.batch_first = bool(node.integer("layout", 0))
-        self.gates, self.step, self.default_activations = _CELLS[node.op_type]
+        self.cell, self.default_activations = _CELLS[node.op_type]
+        self.gates = self.cell.gates
         self.hidden = self._hidden()
         direction = node.text("direction", "forward")
         if direction not in ("forward", "reverse", "bidirectional"):
@@ -77,12 +79,13 @@ class _Layer:
             clip=self.node.number("clip") if self.node.has_attribute("clip") else None,
             linear_before_reset=bool(self.node.integer("linear_before_reset", 0)),
             input_forget=bool(self.node.integer("input_forget", 0)),
+            packed=isinstance(self.node.value(2), np.ndarray),
             dtype=self.dtype,
         )
         name = f"{self.node.op_type.lower()}_cell"
 
         def compute(*operands: te.Tensor) -> list[te.Tensor]:
-            return kernel(recurrence, self.gates, self.step, operands, name)
+            return kernel(recurrence, self.cell, operands, name)
 
         return list(self.node.te(compute, *tensors, name=name)[:3])
 
@@ -110,7 +113,11 @@ class _Layer:
         return self.node.emit(relax.op.add(forward, self.node.emit(relax.op.concat([kept, zeros], 0))))
 
     def _recurrent_weight(self, index: int) -> Expr:
-        return self._slice(2, index, transpose=True)
+        """Packed where it is a constant; [hidden, gates * hidden] else."""
+        value = self.node.value(2)
+        if not isinstance(value, np.ndarray):
+            return self._slice(2, index, transpose=True)
+        return self.node.builder.constant(pack_recurrent_weight(value[index].astype(self.dtype), self.gates))
 
     def _lengths(self) -> Expr:
         if self.node.has(4):

@@ -80,3 +80,18 @@ def test_batch_first(kind: str, graph: Callable[..., onnx.ModelProto], check: Ca
     """ONNX Runtime refuses layout 1; onnx's own implementation knows it."""
     model, feeds = layer(graph, kind, {"bias"}, layout=1)
     check(model, feeds)
+
+
+@pytest.mark.parametrize("hidden", [16, 130, 200])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_states_of_several_vectors(
+    kind: str, hidden: int, graph: Callable[..., onnx.ModelProto], check: Callable[..., Any]
+) -> None:
+    """States that fill a vector, several panels with idle columns, and panels of several vectors."""
+    gates = GATES[kind]
+    weights = {"w": f32(1, gates * hidden, INPUT), "r": f32(1, gates * hidden, hidden) / 8}
+    x = f32(STEPS, 2, INPUT)
+    node = helper.make_node(kind, ["x", "w", "r"], ["y"], hidden_size=hidden)
+    check(
+        graph([node], {"x": (x.dtype, x.shape)}, ["y"], constants=weights), {"x": x}, reference="onnxruntime"
+    )
