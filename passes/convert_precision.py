@@ -87,6 +87,13 @@ class PrecisionConverter(relax.PyExprMutator):  # type: ignore[misc]
             return self.builder_.emit(_widened(self.narrow[var]))
         return super().visit_dataflow_var_(var)
 
+    def visit_call_(self, call: ir.Call) -> relax.Expr:
+        """A value that has become narrow is not rounded again."""
+        is_cast = isinstance(call.op, ir.Op) and call.op.name == "relax.astype"
+        if is_cast and str(call.attrs.dtype) == self.dtype and self.is_narrow(call.args[0]):
+            return self.narrow[call.args[0]]
+        return super().visit_call_(call)
+
     def _narrow_value(self, value: relax.Expr) -> relax.Expr | None:
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.narrow:
             return relax.TupleGetItem(self.narrow[value.tuple_value], value.index)
@@ -167,6 +174,14 @@ def _matmul(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     return converter.rounded(relax.op.matmul(*operands, out_dtype=WIDE))
 
 
+def _cast(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
+    """What was narrow before it was made wide stays narrow."""
+    source, dtype = call.args[0], str(call.attrs.dtype)
+    if dtype == WIDE and _is_tensor(source) and str(source.ty.dtype.dtype) == converter.dtype:
+        return converter.visit_expr(source)
+    return None
+
+
 def _elementwise(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     """A float32 operand that is no constant keeps the result in float32: it may not fit the narrow type."""
     operands = [arg for arg in call.args if constant_value(arg) is None and _is_tensor(arg)]
@@ -231,6 +246,7 @@ _MOVES = (
 )
 
 _RULES: dict[str, PrecisionRule] = {
+    "relax.astype": _cast,
     "relax.nn.conv2d": _conv2d,
     "relax.matmul": _matmul,
     "relax.take": _take,

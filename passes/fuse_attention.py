@@ -15,10 +15,12 @@ import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute.attention import AttentionOperands, attention
+from .compute.attention_pairs import attention_pairs
 from .constants import constant_value
 from .operand_view import View, is_one, same, scaled, view_of
 from .rewrite import CallRewriter, CallRule, rewrite_calls
 
+WIDE = "float32"
 FEWEST_QUERIES = 8
 """With fewer, most lanes of a block would be idle, and the products are bound by memory anyway."""
 VECTORS = (1, 2, 4)
@@ -78,8 +80,12 @@ class Attention:
     def compute(self, *tensors: te.Tensor, axes: Sequence[int], lanes: int) -> te.Tensor:
         """The kernel's definition."""
         query, key, value, *masks = tensors
+        narrow = str(query.dtype) != WIDE
+        scale = self.query.scale * self.key.scale if narrow else 1.0
+        views = [replace(v, scale=1.0) if narrow else v for v in (self.query, self.key, self.value)]
 
         def adjust(index: Sequence[tirx.Expr], score: tirx.Expr) -> tirx.Expr:
+            score = score if scale == 1.0 else score * tirx.const(scale, score.ty.dtype)
             for mask, tensor in zip(self.masks, masks, strict=True):
                 score = mask.adjust(tensor, index, score)
             return score
@@ -87,9 +93,11 @@ class Attention:
         *batch, queries, features = self.query.shape(query)
         keys, columns = self.value.shape(value)[-2:]
         operands = AttentionOperands(
-            query=partial(self.query.load, query),
-            key=lambda index: self.key.load(key, [*index[:-2], index[-1], index[-2]]),
-            value=partial(self.value.load, value),
+            query=partial(views[0].load, query),
+            key=lambda index: views[1].load(key, [*index[:-2], index[-1], index[-2]]),
+            value=partial(views[2].load, value),
+            query_in_rows=self.query.innermost() == self.rank - 1,
+            key_in_rows=self.key.innermost() == self.rank - 2,
             value_in_rows=self.value.innermost() == self.rank - 1,
             adjust=adjust,
             batch=batch,
@@ -98,12 +106,13 @@ class Attention:
             features=features,
             columns=int(columns),
         )
-        return attention(operands, axes, lanes, _vectors(queries, keys, lanes))
+        definition = attention_pairs if narrow else attention
+        return definition(operands, axes, lanes, _vectors(queries, keys, lanes))
 
 
-def fuse_attention(mod: tvm.IRModule, block: int) -> tvm.IRModule:
-    """The pass; ``block`` is a vector's lanes."""
-    fusion = _Fusion(block)
+def fuse_attention(mod: tvm.IRModule, block: int, dtype: str = "float32") -> tvm.IRModule:
+    """The pass; ``block`` is a vector's lanes, ``dtype`` that of queries, keys, values and results."""
+    fusion = _Fusion(block, dtype)
     rules: dict[str, CallRule] = {"relax.matmul": fusion.matmul, "relax.permute_dims": fusion.permute}
     return rewrite_calls(mod, rules, absorb_single_use=True)
 
@@ -111,16 +120,20 @@ def fuse_attention(mod: tvm.IRModule, block: int) -> tvm.IRModule:
 class _Fusion:
     """The rules, which remember what they have put in: a transpose behind it becomes part of it."""
 
-    def __init__(self, block: int) -> None:
+    def __init__(self, block: int, dtype: str) -> None:
         self.block = block
+        self.dtype = dtype
         self.kernels: dict[str, Attention] = {}
 
     def matmul(self, rewriter: CallRewriter, call: ir.Call) -> relax.Expr | None:
         match = _match(rewriter, call)
-        return None if match is None else self._emit(rewriter, match, range(match.rank))
+        if match is None or (self.dtype != WIDE and match.value.scale != 1.0):
+            return None
+        return self._emit(rewriter, match, range(match.rank))
 
     def permute(self, rewriter: CallRewriter, call: ir.Call) -> relax.Expr | None:
-        kernel = rewriter.defining_call(call.args[0], "relax.call_tir")
+        result = rewriter.defining_call(call.args[0], "relax.astype")
+        kernel = rewriter.defining_call(call.args[0] if result is None else result.args[0], "relax.call_tir")
         match = None if kernel is None else self.kernels.get(kernel.args[0].name_hint)
         if match is None or call.attrs.axes is None:
             return None
@@ -129,9 +142,13 @@ class _Fusion:
 
     def _emit(self, rewriter: CallRewriter, match: Attention, axes: Sequence[int]) -> relax.Expr:
         compute = partial(match.compute, axes=list(axes), lanes=self.block)
-        call = rewriter.builder_.call_te(compute, *match.operands(), primfunc_name_hint="attention")
+        operands = match.operands()
+        if self.dtype != WIDE:
+            sources = [rewriter.builder_.emit(relax.op.astype(x, self.dtype)) for x in operands[:3]]
+            operands[:3] = sources
+        call = rewriter.builder_.call_te(compute, *operands, primfunc_name_hint="attention")
         self.kernels[call.args[0].name_hint] = match
-        return call
+        return call if self.dtype == WIDE else relax.op.astype(rewriter.builder_.emit(call), WIDE)
 
 
 def _vectors(queries: tirx.Expr | int, keys: tirx.Expr | int, lanes: int) -> int:

@@ -52,6 +52,9 @@ def graph_passes(
     """
     transform = relax.transform
     narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
+    fusing = NamedPass("fuse-attention", partial(fuse_attention, block=block, dtype=dtype))
+    # With tiles, products by themselves are so much faster that fusing them into vectors' work does not pay.
+    narrowings = [*([fusing] if depth == 2 else []), narrowing]
     return (
         NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
         NamedPass("fold-constants", transform.FoldConstant()),
@@ -59,10 +62,10 @@ def graph_passes(
         NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("replace-constant-divisors", replace_constant_divisors),
-        *([narrowing] if dtype != "float32" else []),
+        *(narrowings if dtype != "float32" else []),
         NamedPass("assign-layouts", partial(assign_layouts, block=block, depth=depth)),
         NamedPass("lower-winograd-conv2d", partial(lower_winograd_conv2d, choose=choose_tiling)),
-        NamedPass("fuse-attention", partial(fuse_attention, block=block)),
+        *([fusing] if dtype == "float32" else []),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block, depth=depth)),
         NamedPass("legalize", legalize, required=True),
         NamedPass("fold-legalized-constants", transform.FoldConstant()),

@@ -30,7 +30,7 @@ class AttentionOperands:
         query: element [*batch, m, d], scaled already.
         key: element [*batch, n, d].
         value: element [*batch, n, e].
-        value_in_rows: whether neighbours along e are neighbours in memory.
+        query_in_rows, key_in_rows, value_in_rows: whether neighbours along d, d and e are so in memory.
         adjust: the score of [*batch, m, n] after masking, from the score before.
         batch, queries, keys, features, columns: extents of the axes batch, m, n, d, e.
     """
@@ -38,6 +38,8 @@ class AttentionOperands:
     query: Load
     key: Load
     value: Load
+    query_in_rows: bool
+    key_in_rows: bool
     value_in_rows: bool
     adjust: Adjust
     batch: Sequence[tirx.Expr | int]
@@ -57,15 +59,15 @@ def attention(operands: AttentionOperands, axes: Sequence[int], lanes: int, vect
         vectors: of queries in a block.
     """
     x, width = operands, lanes * vectors
-    batch, blocks, rank = list(x.batch), _blocks(x.queries, width), len(x.batch)
+    batch, blocks, rank = list(x.batch), blocks_of(x.queries, width), len(x.batch)
     scores = _scores(x, _queries(x, blocks, width), blocks, width)
-    largest = _over_keys(x, blocks, width, te.max, lambda *i: scores(*i), "row_max")
+    largest = over_keys(x, blocks, width, x.keys, te.max, lambda *i: scores(*i), "row_max")
 
     def weight(*i: tirx.Var) -> tirx.Expr:
         return exp_below_zero(scores(*i) - largest(*i[: rank + 1], i[-1]))
 
     weights = te.compute((*batch, blocks, x.keys, width), weight, name="weights")
-    total = _over_keys(x, blocks, width, te.sum, lambda *i: weights(*i), "row_sum")
+    total = over_keys(x, blocks, width, x.keys, te.sum, lambda *i: weights(*i), "row_sum")
     values = _values(x, weights, blocks, lanes, width, list(axes).index(rank))
 
     def normalised(*i: tirx.Var) -> tirx.Expr:
@@ -78,7 +80,7 @@ def attention(operands: AttentionOperands, axes: Sequence[int], lanes: int, vect
     return te.compute([shape[axis] for axis in axes], normalised, name="attention_result")
 
 
-def _blocks(queries: tirx.Expr | int, width: int) -> tirx.Expr | int:
+def blocks_of(queries: tirx.Expr | int, width: int) -> tirx.Expr | int:
     """How many blocks hold the queries; perhaps one more for a symbolic number, so that TVM can prove it."""
     if isinstance(queries, int | tirx.IntImm):
         return -(-int(queries) // width)
@@ -114,16 +116,17 @@ def _scores(x: AttentionOperands, queries: te.Tensor, blocks: tirx.Expr | int, w
     return te.compute((*x.batch, blocks, x.keys, width), adjusted, name="scores")
 
 
-def _over_keys(
+def over_keys(
     x: AttentionOperands,
     blocks: tirx.Expr | int,
     width: int,
+    extent: tirx.Expr | int,
     reduce: Callable[..., tirx.Expr],
     load: Callable[..., tirx.Expr],
     name: str,
 ) -> te.Tensor:
-    """[*batch, blocks, width]."""
-    n = te.reduce_axis((0, x.keys), "n")
+    """[*batch, blocks, width]: ``load`` reduced over its last axis but one, which has ``extent``."""
+    n = te.reduce_axis((0, extent), "n")
     return te.compute(
         (*x.batch, blocks, width), lambda *i: reduce(load(*i[:-1], n, i[-1]), axis=n), name=name
     )

@@ -16,6 +16,8 @@ PAIR = "relaxc.bf16_pair"
 """(first, second), the bits of bfloat16 numbers that are adjacent in memory: int32."""
 PRODUCT = "relaxc.bf16_pair_product"
 """(a, b), both pairs: the float32 a.first * b.first + a.second * b.second."""
+ROUND = "relaxc.bf16_round"
+"""(x): the bits, uint16, of the float32 x rounded to bfloat16, to nearest, ties to even."""
 
 CONV2D_TILES, MATMUL_TILES = "conv2d_tiles", "matmul_tiles"
 """Workloads whose reduction comes in steps of a tile's depth, not of a pair."""
@@ -34,6 +36,7 @@ def register_operator(name: str, description: str) -> ir.Op:
     return ir.Op.get(name)
 
 
+_ROUND_OP = register_operator(ROUND, "The bits of a float32 number rounded to bfloat16.")
 _PAIR_OP = register_operator(PAIR, "Two neighbouring bfloat16 numbers as one int32.")
 _PRODUCT_OP = register_operator(PRODUCT, "The dot product of two pairs, in float32.")
 
@@ -44,6 +47,18 @@ def bits(value: tirx.Expr) -> tirx.Expr:
     Where a kernel keeps such values in a buffer of its own, it must keep bits: TVM widens them otherwise.
     """
     return tirx.reinterpret("uint16", value)
+
+
+def rounded_bits(value: tirx.Expr) -> tirx.Expr:
+    """The 16 bits of the bfloat16 that is nearest to a float32 value."""
+    return tirx.call_intrin("uint16", _ROUND_OP, value)
+
+
+def pair_numbers(pair: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
+    """Both numbers of a pair in float32: bfloat16 is its upper half."""
+    first = tirx.shift_left(pair, tirx.const(16, "int32"))
+    second = tirx.bitwise_and(pair, tirx.const(-65536, "int32"))
+    return tirx.reinterpret("float32", first), tirx.reinterpret("float32", second)
 
 
 def as_number(value: tirx.Expr) -> tirx.Expr:
@@ -58,7 +73,11 @@ def load_pair(x: te.Tensor, index: list[tirx.Expr]) -> tirx.Expr:
     """The pair of x, bfloat16 or the bits of such, at ``index`` and where its last index moves on by one."""
     *outer, last = index
     both = x(*index), x(*outer, last + 1)
-    first, second = map(bits, both) if str(x.dtype) == "bfloat16" else both
+    return adjacent_pair(*(map(bits, both) if str(x.dtype) == "bfloat16" else both))
+
+
+def adjacent_pair(first: tirx.Expr, second: tirx.Expr) -> tirx.Expr:
+    """The pair of two values adjacent in memory, given as their bits; the lanes of a vector share it."""
     return tirx.call_intrin("int32", _PAIR_OP, first, second)
 
 

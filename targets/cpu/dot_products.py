@@ -15,7 +15,7 @@ from tvm import ir, tirx
 from tvm.ir.expr import TensorLoad
 from tvm.tirx.op import register_intrin_lowering
 
-from ...passes.compute.pairs import PAIR, PRODUCT, TILE_DEPTH, join_pair, register_operator
+from ...passes.compute.pairs import PAIR, PRODUCT, TILE_DEPTH, join_pair, pair_numbers, register_operator
 from .llvm_code import with_llvm_code
 from .machine import Machine
 
@@ -121,16 +121,8 @@ def _accumulate(add: tirx.Add, native: bool) -> tirx.Expr:
         return add
     if native:
         return tirx.call_intrin("float32", _DOT_OP, add.a, *add.b.args)
-    (first_a, second_a), (first_b, second_b) = map(_unpacked, add.b.args)
+    (first_a, second_a), (first_b, second_b) = map(pair_numbers, add.b.args)
     return add.a + first_a * first_b + second_a * second_b
-
-
-def _unpacked(pair: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
-    """Both numbers of a pair in float32: bfloat16 is its upper half."""
-    second = tirx.bitwise_and(pair, tirx.const(-65536, "int32"))
-    return tuple(
-        tirx.reinterpret("float32", half) for half in (tirx.shift_left(pair, tirx.const(16, "int32")), second)
-    )
 
 
 def _load_pair(call: ir.Call) -> tirx.Expr:

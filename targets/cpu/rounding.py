@@ -11,13 +11,10 @@ import tvm_ffi
 from tvm import ir, tirx
 from tvm.tirx.op import register_intrin_lowering
 
-from ...passes.compute.pairs import register_operator
+from ...passes.compute.pairs import ROUND, rounded_bits
 from .dot_products import INSTRUCTION
 from .llvm_code import with_llvm_code
 from .machine import Machine
-
-ROUND = "relaxc.bf16_round"
-"""(x): the bits, uint16, of the float32 x rounded to bfloat16, to nearest, ties to even."""
 
 _NARROW = ("bfloat16", "float16")
 _WRAPPER = "relaxc_bf16_round"
@@ -42,31 +39,60 @@ _LLVM = (
     + "\nattributes #1 = { alwaysinline nounwind willreturn memory(none) }\n"
 )
 
-_ROUND_OP = register_operator(ROUND, "The bits of a float32 number rounded to bfloat16.")
-
 
 def _call_wrapper(call: ir.Call) -> tirx.Expr:
     (x,) = call.args
     lanes = int(x.ty.dtype.lanes)
     if lanes not in _LANES:
-        return _by_integers(x, lanes)
+        return _by_integers(x)
     dtype = "uint16" if lanes == 1 else f"uint16x{lanes}"
     return tirx.call_pure_extern(dtype, f"{_WRAPPER}_{lanes}", x)
 
 
-def _by_integers(x: tirx.Expr, lanes: int) -> tirx.Expr:
+def _by_integers(x: tirx.Expr) -> tirx.Expr:
     """Adds what makes the upper half the nearest, and the even one of two that are as near."""
+    lanes = int(x.ty.dtype.lanes)
+
+    def typed(name: str) -> str:
+        return name if lanes == 1 else f"{name}x{lanes}"
 
     def number(value: int) -> tirx.Expr:
         scalar = tirx.const(value, "uint32")
-        return tirx.Broadcast(scalar, lanes)
+        return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
 
-    bits = tirx.reinterpret(f"uint32x{lanes}", x)
+    bits = tirx.reinterpret(typed("uint32"), x)
     odd = tirx.bitwise_and(tirx.shift_right(bits, number(16)), number(1))
-    return tirx.Cast(f"uint16x{lanes}", tirx.shift_right(bits + odd + number(0x7FFF), number(16)))
+    return tirx.Cast(typed("uint16"), tirx.shift_right(bits + odd + number(0x7FFF), number(16)))
 
 
 register_intrin_lowering(ROUND, "llvm", f=_call_wrapper, level=15)
+
+
+def round_by_instruction(function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
+    """``function``, scheduled, with the processor's rounding to bfloat16 where there is any."""
+    if INSTRUCTION not in machine.features:
+        return tvm_ffi.structural_map(function, (ir.Call, _without_instruction))
+    rounded = []
+
+    def convert(cast: tirx.Cast) -> tirx.Expr:
+        narrows = str(cast.ty.dtype) == "bfloat16" and str(cast.value.ty.dtype) == "float32"
+        return tirx.reinterpret("bfloat16", rounded_bits(cast.value)) if narrows else cast
+
+    def note(call: ir.Call) -> None:
+        if _is_rounding(call):
+            rounded.append(call)
+
+    converted = tvm_ffi.structural_map(function, (tirx.Cast, convert))
+    tvm_ffi.structural_walk(converted.body, (ir.Call, note))
+    return with_llvm_code(converted, _LLVM) if rounded else function
+
+
+def _without_instruction(call: ir.Call) -> tirx.Expr:
+    return _by_integers(*call.args) if _is_rounding(call) else call
+
+
+def _is_rounding(call: ir.Call) -> bool:
+    return isinstance(call.op, ir.Op) and call.op.name == ROUND
 
 
 def round_once(function: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -86,19 +112,3 @@ def round_once(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def _narrows(cast: tirx.Cast) -> bool:
     return str(cast.ty.dtype) in _NARROW and str(cast.value.ty.dtype) == "float32"
-
-
-def round_by_instruction(function: tirx.PrimFunc, machine: Machine) -> tirx.PrimFunc:
-    """``function``, scheduled, with the processor's rounding in the place of casts to bfloat16."""
-    if INSTRUCTION not in machine.features:
-        return function
-    rounded = []
-
-    def convert(cast: tirx.Cast) -> tirx.Expr:
-        if str(cast.ty.dtype) != "bfloat16" or str(cast.value.ty.dtype) != "float32":
-            return cast
-        rounded.append(cast)
-        return tirx.reinterpret("bfloat16", tirx.call_intrin("uint16", _ROUND_OP, cast.value))
-
-    converted = tvm_ffi.structural_map(function, (tirx.Cast, convert))
-    return with_llvm_code(converted, _LLVM) if rounded else function

@@ -191,6 +191,24 @@ def test_what_no_narrow_value_reaches_stays_as_it_is() -> None:
     assert_converts(Elementwise, Elementwise)
 
 
+def test_casts_that_are_there_already_are_not_repeated() -> None:
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(x: R.Tensor((4, 6), "bfloat16")):
+            with R.dataflow():
+                wide = R.astype(x, "float32")
+                y = R.exp(wide)
+                narrow = R.astype(y, "bfloat16")
+                r = (narrow,)
+                R.output(r)
+            return r
+
+    after = relax.transform.CanonicalizeBindings()(convert_precision(Before, "bfloat16"))
+    names = [call.op.name for call in bindings(after) if isinstance(call, tvm.ir.Call)]
+    assert names == ["relax.astype", "relax.exp", "relax.astype"]
+
+
 def test_rows_of_an_embedding_start_narrow() -> None:
     table = normal(7, 6)
     after = convert_precision(_embedding(table), "bfloat16")

@@ -65,10 +65,11 @@ def check_random(
     count: int = WORKLOADS_A_SEED,
     choose_tiling: ChooseTiling = always_direct,
     tolerance: float = TOLERANCE,
+    dtype: str = "float32",
 ) -> None:
     """Compiles ``count`` random workloads together; fails with a list of those that are wrong."""
     generator = np.random.default_rng(seed)
-    check([draw(generator) for _ in range(count)], target, choose_tiling, tolerance)
+    check([draw(generator) for _ in range(count)], target, choose_tiling, tolerance, dtype)
 
 
 def check(
@@ -76,9 +77,13 @@ def check(
     target: Target = "native",
     choose_tiling: ChooseTiling = always_direct,
     tolerance: float = TOLERANCE,
+    dtype: str = "float32",
 ) -> None:
-    """Compiles ``workloads`` together; fails with a list of those that are wrong."""
-    compiled = CompiledWorkloads(workloads, target, choose_tiling)
+    """Compiles ``workloads`` together; fails with a list of those that are wrong.
+
+    ``dtype`` is that of values between kernels which are float32 in the workloads.
+    """
+    compiled = CompiledWorkloads(workloads, target, choose_tiling, dtype)
     failures = [
         f"{workload.description}: {error}"
         for number, workload in enumerate(workloads)
@@ -95,12 +100,13 @@ class CompiledWorkloads:
         workloads: Sequence[Workload],
         target: Target = "native",
         choose_tiling: ChooseTiling = always_direct,
+        dtype: str = "float32",
     ) -> None:
         resolved = resolve(target)
         module = _module(workloads)
         with resolved.tvm_target:
-            packing = packing_for(_widest_use(workloads), resolved.machine)
-            for step in graph_passes(packing.block, choose_tiling=choose_tiling, depth=packing.depth):
+            packing = packing_for(_widest_use(workloads) if dtype == "float32" else dtype, resolved.machine)
+            for step in graph_passes(packing.block, dtype, choose_tiling, depth=packing.depth):
                 module = step.run(module)
             scheduled = schedule_kernels(module, resolved.machine)
             self._kernels = {kernel.name: kernel.template for kernel in scheduled.kernels}

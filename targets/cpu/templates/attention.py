@@ -31,7 +31,7 @@ class AttentionWorkload:
 
     Attributes:
         keys: how many.
-        features: length of a query and of a key.
+        features: length of a query and of a key; in pairs where they are such.
         width: queries in a block.
         panels: vectors in a row of values.
         lanes: of a vector.
@@ -68,7 +68,8 @@ class AttentionTemplate:
         values, products = anchor_block(sch, KIND), anchor_block(sch, PRODUCTS)
         if values is None or products is None:
             return None
-        *_, panels, lanes, keys = loop_extents(sch, values)
+        *_, panels, lanes, _ = loop_extents(sch, values)
+        *_, keys, _ = loop_extents(sch, sch.get_sblock("scores"))
         *_, width, features = loop_extents(sch, products)
         (crop,) = sch.get_consumers(values)
         if width is None or panels is None or lanes is None:
@@ -101,7 +102,8 @@ class AttentionTemplate:
         sch.compute_at(stages["queries"], outer[-1], preserve_unit_loops=True)
         # Of fused loops TVM would not have seen that a symbolic number of blocks covers the queries.
         parallelise_nest(sch, outer)
-        _vectorise_lanes(sch, stages["queries"], workload)
+        if str(sch.get(stages["queries"]).writes[0].source.dtype) == "float32":
+            _vectorise_lanes(sch, stages["queries"], workload)  # Pairs are loaded as such, one at a time.
         row, lane, d = sch.get_loops(products)[-3:]
         _accumulate_lanes(sch, products, d, [row], lane, workload)
         _vectorise_lanes(sch, stages["weights"], workload)

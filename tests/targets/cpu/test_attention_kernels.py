@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 from tvm import relax
 
@@ -34,6 +35,11 @@ def reference(
     scores = mask(np.einsum("bhmd,bhnd->bhmn", q.astype(np.float64), k))
     exp = np.exp(scores - scores.max(-1, keepdims=True))
     return np.asarray(np.einsum("bhmn,bhne->bhme", exp / exp.sum(-1, keepdims=True), v))
+
+
+def coarse(generator: np.random.Generator, *shape: int) -> np.ndarray:
+    """Numbers that bfloat16 holds exactly."""
+    return normal(generator, *shape).astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def random_mask(generator: np.random.Generator, s: Sizes) -> Mask:
@@ -71,7 +77,7 @@ def by_heads(s: Sizes, mask: Mask, shapes: list[list[Extent]] | None, seed: int)
     """Heads behind the sequence, [B, M, H, D], as linear layers give them."""
     name, relax_mask, numpy_mask = mask
     generator = np.random.default_rng(seed)
-    q, k, v = (normal(generator, s.B, rows, s.H, w) for rows, w in ((s.M, s.D), (s.N, s.D), (s.N, s.E)))
+    q, k, v = (coarse(generator, s.B, rows, s.H, w) for rows, w in ((s.M, s.D), (s.N, s.D), (s.N, s.E)))
 
     def operator(query: relax.Expr, key: relax.Expr, value: relax.Expr) -> relax.Expr:
         query = relax.op.multiply(relax.op.permute_dims(query, [0, 2, 1, 3]), relax.const(np.float32(0.5)))
@@ -95,7 +101,7 @@ def by_heads(s: Sizes, mask: Mask, shapes: list[list[Extent]] | None, seed: int)
 def in_one_tensor(s: Sizes, mask: Mask, seed: int) -> Workload:
     """Queries, keys and values side by side, [B, M, 3, H, D], cut after a transpose."""
     name, relax_mask, numpy_mask = mask
-    x = normal(np.random.default_rng(seed), s.B, s.M, 3, s.H, s.D)
+    x = coarse(np.random.default_rng(seed), s.B, s.M, 3, s.H, s.D)
 
     def operator(data: relax.Expr) -> relax.Expr:
         moved = relax.op.permute_dims(data, [2, 0, 3, 1, 4])
@@ -142,6 +148,14 @@ def test_random_attention_agrees_with_numpy(seed: int) -> None:
 
 def test_random_attention_agrees_with_numpy_on_avx2(avx2: str) -> None:
     check_random(random_attention, seed=1000, target=avx2, count=8)
+
+
+def test_random_attention_in_bfloat16_agrees_with_numpy(seed: int) -> None:
+    check_random(random_attention, 2000 + seed, count=20, tolerance=0.02, dtype="bfloat16")
+
+
+def test_random_attention_in_bfloat16_agrees_with_numpy_on_avx2(avx2: str) -> None:
+    check_random(random_attention, 3000, avx2, count=8, tolerance=0.02, dtype="bfloat16")
 
 
 def test_large_scores_do_not_overflow() -> None:
