@@ -8,6 +8,7 @@ nobody may differ. Parker, "Monte Carlo Arithmetic: Exploiting Randomness in Flo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -45,12 +46,15 @@ def noisy_variants(
         seed: of the noise.
     """
     generator = np.random.default_rng(seed)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    shapes |= {name: np.shape(value) for name, value in values.items()}
     for _ in range(DRAWS):
         noisy = onnx.ModelProto()
         noisy.CopyFrom(model)
         del noisy.graph.node[:]
         for node in model.graph.node:
-            _append(noisy.graph, node, values, every_use, generator)
+            sums = 1.0 if every_use else math.sqrt(_summed_terms(node, shapes))
+            _append(noisy.graph, node, values, sums, every_use, generator)
         yield noisy
 
 
@@ -68,6 +72,7 @@ def _append(
     graph: onnx.GraphProto,
     original: onnx.NodeProto,
     values: Mapping[str, Any],
+    sums: float,
     every_use: bool,
     generator: np.random.Generator,
 ) -> None:
@@ -77,23 +82,41 @@ def _append(
     noisy = [] if node.op_type in _EXACT else _floats(node.input if every_use else node.output, values)
     prefix = f"{len(graph.node)}/"
     if every_use:
-        graph.node.extend(_noise(graph, name, prefix + name, values[name], generator) for name in noisy)
+        graph.node.extend(_noise(graph, name, prefix + name, values[name], sums, generator) for name in noisy)
         node.input[:] = [prefix + name if name in noisy else name for name in node.input]
         graph.node.append(node)
     else:
         node.output[:] = [prefix + name if name in noisy else name for name in node.output]
         graph.node.append(node)
-        graph.node.extend(_noise(graph, prefix + name, name, values[name], generator) for name in noisy)
+        graph.node.extend(_noise(graph, prefix + name, name, values[name], sums, generator) for name in noisy)
 
 
 def _floats(names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
     return [name for name in dict.fromkeys(names) if np.asarray(values.get(name)).dtype.name in _NOISE]
 
 
+def _summed_terms(node: onnx.NodeProto, known: Mapping[str, tuple[int, ...]]) -> float:
+    """How many products or elements are summed up to one of the result; the error grows with its root."""
+    shapes = [known.get(name, ()) for name in (*node.input, node.output[0])]
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return math.prod(shapes[1]) / shapes[1][node.op_type == "ConvTranspose"]
+    if node.op_type in ("MatMul", "Gemm"):
+        return max(math.sqrt(math.prod(shapes[0]) * math.prod(shapes[1]) / max(1, math.prod(shapes[-1]))), 1)
+    if node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool":
+        return max(1, math.prod(shapes[0])) / max(1, math.prod(shapes[-1]))
+    return 1
+
+
 def _noise(
-    graph: onnx.GraphProto, source: str, target: str, value: Array, generator: np.random.Generator
+    graph: onnx.GraphProto,
+    source: str,
+    target: str,
+    value: Array,
+    sums: float,
+    generator: np.random.Generator,
 ) -> onnx.NodeProto:
-    scale, dtype = _NOISE[value.dtype.name], value.dtype
+    """``target`` is ``source`` with noise, as much as of one operation times ``sums``."""
+    scale, dtype = _NOISE[value.dtype.name] * sums, value.dtype
     factor = np.asarray(1 + scale * generator.uniform(-1, 1, np.shape(value)), dtype)
     graph.initializer.append(numpy_helper.from_array(factor, f"{target}/noise"))
     return helper.make_node("Mul", [source, f"{target}/noise"], [target])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import parser
+from onnx import numpy_helper, parser
 
 from benchmarks.fuzz.sensitivity import DRAWS, instability, noisy_variants
 from relaxc.compiler.verify.first_drift import all_values
@@ -53,3 +53,23 @@ def test_instability_is_infinite_where_only_some_draws_are_finite() -> None:
     reference = np.array([1, 1, np.inf, np.nan, np.inf])
     draw = np.array([1.5, np.inf, np.inf, np.nan, -np.inf])
     np.testing.assert_array_equal(instability(reference, [draw]), [0.5, np.inf, 0, 0, np.inf])
+
+
+def test_long_sums_get_more_noise() -> None:
+    spreads = []
+    for terms in (1, 10_000):
+        body = f"n = Constant<value = int64[2] {{8, {terms}}}>() c = Constant<value = int64[2] {{8, 1}}>()"
+        reference, results = draws(
+            f"{body} a = Reshape(x, c) b = Expand(a, n) y = ReduceMean<axes = [1], keepdims = 0>(b)"
+        )
+        spreads.append(np.median(instability(reference, results)))
+    assert 50 * spreads[0] < spreads[1] < 200 * spreads[0]
+
+
+def test_products_with_weights_count_their_terms() -> None:
+    head = '<ir_version: 8, opset_import: ["": 17]>'
+    text = f"{head} graph (float[8] x) => (float[1] y) <float[8, 1] w> {{ y = MatMul(x, w) }}"
+    model = parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 1), np.float32), "w"))
+    values = all_values(model, X, Reference.ONNXRUNTIME)
+    assert len(list(noisy_variants(model, values, every_use=False))) == DRAWS
