@@ -99,7 +99,8 @@ def _summed_terms(node: onnx.NodeProto, known: Mapping[str, tuple[int, ...]]) ->
     """How many products or elements are summed up to one of the result; the error grows with its root."""
     shapes = [known.get(name, ()) for name in (*node.input, node.output[0])]
     if node.op_type in ("Conv", "ConvTranspose"):
-        return math.prod(shapes[1]) / shapes[1][node.op_type == "ConvTranspose"]
+        own_channels = shapes[1][1 if node.op_type == "ConvTranspose" else 0]
+        return math.prod(shapes[1]) / own_channels
     if node.op_type in ("MatMul", "Gemm"):
         return max(math.sqrt(math.prod(shapes[0]) * math.prod(shapes[1]) / max(1, math.prod(shapes[-1]))), 1)
     if node.op_type.startswith("Reduce") or node.op_type == "GlobalAveragePool":
