@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -22,6 +22,8 @@ from .constants import constant, constant_value
 
 FEW_CHANNELS = 4
 """Inputs with at most this many channels are read as they are: packing would mostly add idle lanes."""
+MOST_MERGED = 2
+"""Up to this many times a block's groups are merged: vectors gain more than the zeros between them cost."""
 NARROW = "bfloat16"
 """Dot products of this type are taken in pairs and added up in float32."""
 
@@ -211,18 +213,38 @@ def _grouped_conv2d(
     assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
 ) -> Blocked | None:
     out_channels, group_channels = weight.shape[:2]
-    depthwise = group_channels == 1 and out_channels == geometry.groups
-    whole_blocks = (out_channels // geometry.groups) % assigner.block == 0
-    source = assigner.as_blocked(data) if depthwise or whole_blocks else None
+    if group_channels == 1 and out_channels == geometry.groups:
+        return _depthwise_conv2d(assigner, data, weight, geometry)
+    merged = _groups_to_merge(geometry.groups, out_channels // geometry.groups, assigner.block)
+    if merged is None:
+        return None
+    weight = layout.merge_groups(weight, geometry.groups, merged)
+    geometry = replace(geometry, groups=geometry.groups // merged)
+    if geometry.groups == 1:
+        return _dense_conv2d(assigner, data, weight, geometry)
+    source = assigner.as_blocked(data)
     if source is None:
         return None
-    if depthwise:
-        # Multiplied in float32: there is nothing to add up in a dot product.
-        packed = constant(layout.pack_depthwise_weight(weight.astype(_sum_type(weight)), assigner.block))
-        compute = conv2d.depthwise_conv2d_nchwc
-    else:
-        packed, compute = constant(layout.pack_conv2d_weight(weight, assigner.block)), conv2d.conv2d_nchwc
-    return _convolve(assigner, compute, source.expr, packed, geometry, out_channels)
+    packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
+    return _convolve(assigner, conv2d.conv2d_nchwc, source.expr, packed, geometry, out_channels)
+
+
+def _depthwise_conv2d(
+    assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
+) -> Blocked | None:
+    source = assigner.as_blocked(data)
+    if source is None:
+        return None
+    # Multiplied in float32: there is nothing to add up in a dot product.
+    packed = constant(layout.pack_depthwise_weight(weight.astype(_sum_type(weight)), assigner.block))
+    return _convolve(assigner, conv2d.depthwise_conv2d_nchwc, source.expr, packed, geometry, weight.shape[0])
+
+
+def _groups_to_merge(groups: int, out_channels: int, block: int) -> int | None:
+    """How many neighbouring groups of ``out_channels`` fill whole blocks; None if zeros would prevail."""
+    divisors = (count for count in range(1, groups + 1) if groups % count == 0)
+    merged = next((count for count in divisors if count * out_channels % block == 0), groups)
+    return merged if merged <= MOST_MERGED * block else None
 
 
 def _sum_type(operand: np.ndarray) -> str:

@@ -49,6 +49,19 @@ def pack_channel_vector(array: Array, block: int, fill: float = 0.0) -> Array:
     return np.ascontiguousarray(padded.reshape(N, C // block, block, H, W).transpose(0, 1, 3, 4, 2))
 
 
+def merge_groups(weight: Array, groups: int, merged: int) -> Array:
+    """[O, I, R, S] of ``groups`` groups to [O, merged * I, R, S]: ``merged`` neighbours become one group.
+
+    The weights between channels of different groups are zero.
+    """
+    O, I, R, S = weight.shape  # noqa: E741 - the layout's own letters
+    diagonal = np.zeros((groups // merged, merged, O // groups, merged, I, R, S), weight.dtype)
+    by_group = weight.reshape(groups // merged, merged, O // groups, I, R, S)
+    for group in range(merged):
+        diagonal[:, group, :, group] = by_group[:, group]
+    return diagonal.reshape(O, merged * I, R, S)
+
+
 def pack_conv2d_weight(weight: Array, block: int, depth: int = 2) -> Array:
     """[O, I, R, S] to [O/block, R, S, I, block], the order in which a convolution reads it.
 

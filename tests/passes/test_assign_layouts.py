@@ -339,22 +339,31 @@ def test_depthwise_convolutions_are_blocked_for_any_number_of_channels() -> None
     assert laid_out(Depthwise, normal(1, 6, 9, 9)) == expected
 
 
-@pytest.mark.parametrize(("outputs", "blocked"), [(8, True), (16, True), (6, False), (10, False)])
-def test_groups_are_blocked_where_they_fill_blocks(outputs: int, blocked: bool) -> None:
-    weight = normal(outputs, 3, 3, 3)
+@pytest.mark.parametrize(
+    ("groups", "outputs", "blocked"),
+    [
+        pytest.param(2, 8, True, id="each fills a block"),
+        pytest.param(4, 8, True, id="two fill one"),
+        pytest.param(6, 12, True, id="two fill one, of an odd number of blocks"),
+        pytest.param(2, 6, True, id="only all together, one block and a half"),
+        pytest.param(11, 33, False, id="too many for being multiplied as one"),
+    ],
+)
+def test_groups_are_merged_until_they_fill_blocks(groups: int, outputs: int, blocked: bool) -> None:
+    weight, channels = normal(outputs, 3, 3, 3), 3 * groups
 
     @I.ir_module
     class Grouped:
         @R.function
-        def main(x: R.Tensor((1, 6, 9, 9), "float32")):
+        def main(x: R.Tensor((1, channels, 9, 9), "float32")):
             with R.dataflow():
-                c = R.nn.conv2d(x, R.const(weight), groups=2)
+                c = R.nn.conv2d(x, R.const(weight), groups=groups)
                 r = (c,)
                 R.output(r)
             return r
 
     expected = ["pack_nchwc", "conv2d_nchwc", "unpack_nchwc"] if blocked else ["nn.conv2d"]
-    assert laid_out(Grouped, normal(1, 6, 9, 9)) == expected
+    assert laid_out(Grouped, normal(1, channels, 9, 9)) == expected
 
 
 def test_weights_known_at_run_time_only_keep_nchw() -> None:
