@@ -15,6 +15,7 @@ from .drop_weight_checks import drop_weight_checks
 from .fold_channel_scale import fold_channel_scale
 from .fuse_attention import fuse_attention
 from .legalize import legalize
+from .lower_conv3d import lower_conv3d
 from .lower_transposed_conv2d import lower_transposed_conv2d
 from .lower_winograd_conv2d import ChooseTiling, always_direct, lower_winograd_conv2d
 from .order_operands import order_operands
@@ -60,6 +61,7 @@ def graph_passes(
         NamedPass("fold-constants", transform.FoldConstant()),
         NamedPass("order-operands", order_operands),
         NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
+        NamedPass("lower-conv3d", lower_conv3d),
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("replace-constant-divisors", replace_constant_divisors),
         *(narrowings if dtype != "float32" else []),
