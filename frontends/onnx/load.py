@@ -71,6 +71,7 @@ def load_model(source: str | os.PathLike[str] | onnx.ModelProto) -> LoadedModel:
     if not proto.HasField("graph") or not proto.graph.output:
         raise InvalidModelError("the model has no graph with outputs; is it an ONNX file?")
     _load_external_data(proto, folder)
+    _name_standard_domain(proto)
     proto = inlined(proto)
     write_out(proto.graph)
     _check_tensors(proto.graph)
@@ -114,6 +115,23 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
 def opset_versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Domain -> version; the standard domain is ""."""
     return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in imports}
+
+
+def _name_standard_domain(proto: onnx.ModelProto) -> None:
+    """The standard domain may be called "ai.onnx", too; onnx's own tools then miss its version."""
+    for entry in [*proto.opset_import, *(e for f in proto.functions for e in f.opset_import)]:
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
+    for nodes in [proto.graph.node, *(function.node for function in proto.functions)]:
+        _name_standard_domain_of(nodes)
+
+
+def _name_standard_domain_of(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        if node.domain == "ai.onnx":
+            node.domain = ""
+        for subgraph in _subgraphs(node):
+            _name_standard_domain_of(subgraph.node)
 
 
 def _modernized(proto: onnx.ModelProto) -> onnx.ModelProto:

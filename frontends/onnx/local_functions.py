@@ -34,6 +34,7 @@ def inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     if not proto.functions:
         return proto
     _check_calls(proto)
+    _state_defaults(proto)
     try:
         # Functions may be written for other versions of the operators than the graph.
         return onnx.inliner.inline_local_functions(proto, convert_version=True)
@@ -67,6 +68,16 @@ def _check_calls(proto: onnx.ModelProto) -> None:
         raise InvalidModelError("the model's local functions are nested too deeply") from None
     if count > _MOST_NODES:
         raise InvalidModelError(f"the model has {count} nodes once its local functions are inlined")
+
+
+def _state_defaults(proto: onnx.ModelProto) -> None:
+    """Calls say what their functions have defaults for: onnx's inliner forgets these."""
+    defaults = {_key(f.domain, f.name, f): f.attribute_proto for f in proto.functions if f.attribute_proto}
+    for nodes in [proto.graph.node, *(function.node for function in proto.functions)]:
+        for node in _all_nodes(nodes):
+            given = {attribute.name for attribute in node.attribute}
+            missing = defaults.get(_key(node.domain, node.op_type, node), ())
+            node.attribute.extend(default for default in missing if default.name not in given)
 
 
 def _key(domain: str, name: str, proto: onnx.NodeProto | onnx.FunctionProto) -> _Key:
