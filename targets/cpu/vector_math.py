@@ -85,12 +85,25 @@ def exp(x: tirx.Expr) -> tirx.Expr:
 
     def scaled(bounded: tirx.Expr) -> tirx.Expr:
         def by_sign(negative: float, positive: float) -> tirx.Expr:
-            return tirx.Select(bounded < _like(0, x), _like(negative, x), _like(positive, x))
+            return _by_sign(bounded, negative, positive)
 
         offset = by_sign(_INTEGERS + _BIAS + _AWAY, _INTEGERS + _BIAS - _AWAY)
         return _let(offset, lambda shift: _exp(bounded, shift) * by_sign(2.0**-_AWAY, 2.0**_AWAY))
 
     return _let(_at_most(_at_least(x, low), high), scaled)
+
+
+def _by_sign(x: tirx.Expr, negative: float, positive: float) -> tirx.Expr:
+    """One of two numbers by the sign bit of ``x``.
+
+    By bits: TVM would simplify all that follows once for each side of a selection, for each function that the
+    argument of another one contains.
+    """
+    integer = _integer(x)
+    first, second = (int(np.float32(number).view(np.int32)) for number in (positive, negative))
+    sign = tirx.shift_right(tirx.reinterpret(integer, x), tirx.const(31, integer))
+    changed = tirx.bitwise_and(sign, tirx.const(first ^ second, integer))
+    return tirx.reinterpret(_dtype(x), tirx.bitwise_xor(changed, tirx.const(first, integer)))
 
 
 def _below_zero(x: tirx.Expr) -> tirx.Expr | None:

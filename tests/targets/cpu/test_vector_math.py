@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -131,3 +132,16 @@ def test_results_may_decide(name: str) -> None:
     result = tvm.runtime.tensor(np.zeros_like(numbers))
     library(tvm.runtime.tensor(numbers), tvm.runtime.tensor(np.full(100, 0.5, np.float32)), result)
     np.testing.assert_allclose(result.numpy(), np.cos(np.minimum(exact(name, numbers), 0.5)), rtol=1e-6)
+
+
+def test_a_function_of_a_function_compiles_in_seconds() -> None:
+    """TVM puts the values of variables in their places, and doubles them at each selection."""
+    x = te.placeholder((100,), "float32", name="x")
+    twice = te.compute((100,), lambda i: tirx.exp(-tirx.exp(-x(i))), name="y")
+    started = time.process_time()
+    library = tirx.build(te.create_prim_func([x, twice]), tvm.target.Target("llvm"), pipeline=TIR_PIPELINE)
+    assert time.process_time() - started < 5
+    numbers = np.linspace(-3, 3, 100, dtype=np.float32)
+    result = tvm.runtime.tensor(np.zeros_like(numbers))
+    library(tvm.runtime.tensor(numbers), result)
+    np.testing.assert_allclose(result.numpy(), np.exp(-np.exp(-numbers.astype(np.float64))), rtol=1e-5)
