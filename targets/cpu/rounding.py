@@ -16,7 +16,6 @@ from .dot_products import INSTRUCTION
 from .llvm_code import with_llvm_code
 from .machine import Machine
 
-_NARROW = ("bfloat16", "float16")
 _WRAPPER = "relaxc_bf16_round"
 _LANES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -75,8 +74,7 @@ def round_by_instruction(function: tirx.PrimFunc, machine: Machine) -> tirx.Prim
     rounded = []
 
     def convert(cast: tirx.Cast) -> tirx.Expr:
-        narrows = str(cast.ty.dtype) == "bfloat16" and str(cast.value.ty.dtype) == "float32"
-        return tirx.reinterpret("bfloat16", rounded_bits(cast.value)) if narrows else cast
+        return tirx.reinterpret("bfloat16", rounded_bits(cast.value)) if _narrows(cast) else cast
 
     def note(call: ir.Call) -> None:
         if _is_rounding(call):
@@ -111,4 +109,4 @@ def round_once(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def _narrows(cast: tirx.Cast) -> bool:
-    return str(cast.ty.dtype) in _NARROW and str(cast.value.ty.dtype) == "float32"
+    return str(cast.ty.dtype) == "bfloat16" and str(cast.value.ty.dtype) == "float32"
