@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,13 +140,36 @@ def _i64(value: int) -> Expr:
 
 @converts("MaxPool")
 def max_pool(node: Node) -> list[Expr]:
-    window = _window(node)
+    window = _padded_to_last_window(node, _window(node))
     x = node.tensor(0)
-    if _is_plain(node, window) and not node.wants(1):
+    if _is_plain(node, window) and _fits(node, window) and not node.wants(1):
         pads = [int(pad) for pad in (*window.before, *window.after)]
         return [relax.op.nn.max_pool2d(x, list(window.kernel), list(window.strides), pads)]
     values = node.te(lambda t: _maxima(window, t), x, name="max_pool")
     return [values, _indices(node, window, x, values)] if node.wants(1) else [values]
+
+
+def _fits(node: Node, window: _Window) -> bool:
+    """Whether the padding says how many windows there are, without rounding up."""
+    if not node.integer("ceil_mode", 0):
+        return True
+    if not all(isinstance(extent, int) for extent in (*window.shape[2:], *window.result[2:], *window.before)):
+        return False
+    sizes = zip(window.shape[2:], window.result[2:], window.before, window.after, strict=True)
+    spans = [(count - 1, extent + before + after) for extent, count, before, after in sizes]
+    steps = zip(spans, window.kernel, window.strides, strict=True)
+    return all(bool(room == last * stride + size) for (last, room), size, stride in steps)
+
+
+def _padded_to_last_window(node: Node, window: _Window) -> _Window:
+    """With ceil_mode, the same windows said by padding, where all extents are known."""
+    extents, results = window.shape[2:], window.result[2:]
+    known = all(isinstance(extent, int) for extent in (*extents, *results, *window.before))
+    if not node.integer("ceil_mode", 0) or not known or any(d != 1 for d in window.dilations):
+        return window
+    reach = zip(extents, results, window.before, window.kernel, window.strides, strict=True)
+    after = tuple((count - 1) * stride + size - extent - pad for extent, count, pad, size, stride in reach)
+    return replace(window, after=after) if min(after) >= 0 else window
 
 
 def _is_plain(node: Node, window: _Window) -> bool:
@@ -154,7 +177,6 @@ def _is_plain(node: Node, window: _Window) -> bool:
     pads = (*window.before, *window.after)
     return (
         window.spatial == 2
-        and not node.integer("ceil_mode", 0)
         and all(d == 1 for d in window.dilations)
         and all(isinstance(pad, int) for pad in pads)
         and all(b < k for b, k in zip(pads, window.kernel * 2, strict=True))
@@ -211,7 +233,7 @@ def _indices(node: Node, window: _Window, x: Expr, values: Expr) -> Expr:
 def average_pool(node: Node) -> Expr:
     window = _window(node)
     count_padding = bool(node.integer("count_include_pad", 0))
-    if _is_plain(node, window):
+    if _is_plain(node, window) and not node.integer("ceil_mode", 0):
         pads = [int(pad) for pad in (*window.before, *window.after)]
         kernel, strides = list(window.kernel), list(window.strides)
         return relax.op.nn.avg_pool2d(node.tensor(0), kernel, strides, pads, count_include_pad=count_padding)

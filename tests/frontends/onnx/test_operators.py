@@ -279,3 +279,12 @@ def test_doubles_are_resized_in_double_precision(extent: int | str, graph: Calla
     expected = (np.where(d <= 1, near, far) * x[np.clip(taps, 0, 4).astype(int)]).sum(axis=1)
     actual = relaxc.compile(model).run({"x": x})["y"]
     np.testing.assert_allclose(actual, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("height", [7, 8, 9, "h"])
+def test_max_pooling_whose_last_window_hangs_over(
+    height: int | str, graph: Callable[..., onnx.ModelProto], check: Callable[..., Any]
+) -> None:
+    node = onnx.helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    x = np.random.default_rng(0).standard_normal((1, 4, 8 if height == "h" else height, 8)).astype(np.float32)
+    check(graph([node], {"x": (x.dtype, [1, 4, height, 8])}, ["y"]), {"x": x}, reference="onnxruntime")
