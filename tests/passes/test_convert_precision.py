@@ -1,4 +1,4 @@
-"""Values between kernels become bfloat16 by each operator's rule; sums, inputs and outputs stay in float32."""
+"""Values between kernels become bfloat16 by their operator's rule; sums, inputs and outputs stay float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many random workloads the tests of kernels draw: RELAXC_WORKLOADS a family, those of one seed if not told."""
+"""How many random workloads the tests of kernels draw: RELAXC_WORKLOADS a family, else those of one seed."""
 
 from __future__ import annotations
 
