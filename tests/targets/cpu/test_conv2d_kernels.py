@@ -127,8 +127,7 @@ def random_grouped(generator: np.random.Generator) -> Workload:
     x = random_map(generator, groups * I, window)
     symbolic = some_symbolic(generator, x.shape, [0, 2, 3])
     weight = filters(generator, O, I, window)
-    templates = CONV2D if whole else TVM_CONV2D
-    return convolution(x, weight, window, groups, random_epilogue(generator, O), templates, symbolic)
+    return convolution(x, weight, window, groups, random_epilogue(generator, O), CONV2D, symbolic)
 
 
 def random_point(generator: np.random.Generator) -> Workload:
@@ -222,3 +221,10 @@ def test_one_symbolic_kernel_serves_every_size() -> None:
         np.testing.assert_allclose(
             compiled(0, [x]), epilogue[2](conv2d(x, weight, window)), rtol=1e-5, atol=1e-4
         )
+
+
+def test_groups_that_cannot_fill_a_block_are_reduced_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    window, groups = Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1)), 37
+    x, weight = normal(generator, 1, 2 * groups, 9, 9), filters(generator, 3 * groups, 2, window)
+    check([convolution(x, weight, window, groups, random_epilogue(generator, 3 * groups), TVM_CONV2D)])
