@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def plot(results: Sequence[Result], path: Path) -> None:
     """Bars of each peer's speed relative to relaxc's, whose speed is the line at 1."""
     peers = [peer for peer in results[0].milliseconds if peer != "relaxc"]
-    figure, axes = plt.subplots(figsize=(10, 4))
+    figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
     places, width = np.arange(len(results)), 0.8 / len(peers)
     for number, peer in enumerate(peers):
         offset = (number - (len(peers) - 1) / 2) * width
@@ -24,8 +24,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     axes.axhline(1, color="black", label="relaxc")
     axes.set_xticks(places, [_label(result) for result in results], rotation=30, ha="right")
     axes.set_ylabel("speed, relaxc = 1")
-    axes.legend(ncols=len(peers) + 1)
-    figure.tight_layout()
+    axes.set_ylim(top=1.05 * max(1, axes.get_ylim()[1]))
+    figure.legend(ncols=len(peers) + 1, loc="outside upper center")
     figure.savefig(path, dpi=120)
 
 
