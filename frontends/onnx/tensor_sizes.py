@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from tvm import relax, tirx
 from tvm.ir import Expr
 
-# The address space of a process.
+# The address space of a process, and what TVM's schedules count along one axis.
 _MOST_ELEMENTS = 1 << 47
+_LONGEST_AXIS = (1 << 31) - 1
 
 
 def known_extents(tensor: Expr) -> list[int]:
@@ -20,5 +21,6 @@ def known_extents(tensor: Expr) -> list[int]:
 
 
 def is_addressable(extents: Iterable[int]) -> bool:
-    """Whether a machine can have so many elements."""
-    return math.prod(extents) <= _MOST_ELEMENTS
+    """Whether a machine can have so many elements, and a kernel can go through them."""
+    extents = list(extents)
+    return math.prod(extents) <= _MOST_ELEMENTS and max(extents, default=0) <= _LONGEST_AXIS

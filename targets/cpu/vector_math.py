@@ -71,6 +71,20 @@ _ERF_LOG_COMPLEMENT = (
     -0.00017809332708751402,
 )
 _ERF_ONE = 4.0  # from here on erf is 1 in float32
+# (log(1 + f) - f + f^2 / 2) / f^3
+_LOG = (
+    0.33333310898963897,
+    -0.25000016279058335,
+    0.20002204183610245,
+    -0.16667643716099795,
+    0.14217891534651386,
+    -0.12411268686954441,
+    0.11904712128982595,
+    -0.11646434415476142,
+    0.06675271889631035,
+)
+_SMALLEST_NORMAL = 2.0**-126
+_MANTISSA_BITS = 23
 
 
 def exp(x: tirx.Expr) -> tirx.Expr:
@@ -158,6 +172,36 @@ def _two_to(shifted: tirx.Expr) -> tirx.Expr:
     integer = _integer(shifted)
     bits = tirx.shift_left(tirx.reinterpret(integer, shifted), tirx.const(23, integer))
     return tirx.reinterpret(_dtype(shifted), bits)
+
+
+def log(x: tirx.Expr) -> tirx.Expr:
+    """ln x: the exponent times ln 2, and a polynomial of the mantissa, between the roots of 1/2 and 2."""
+
+    def of_normal(scaled: tirx.Expr) -> tirx.Expr:
+        bits = tirx.reinterpret(_integer(x), scaled)
+        lowest = tirx.const(int(np.float32(np.sqrt(0.5)).view(np.int32)), _integer(x))
+        places = tirx.const(_MANTISSA_BITS, _integer(x))
+        return _let(tirx.shift_right(bits - lowest, places), lambda n: of_exponent(bits, n, places))
+
+    def of_exponent(bits: tirx.Expr, n: tirx.Expr, places: tirx.Expr) -> tirx.Expr:
+        mantissa = tirx.reinterpret(_dtype(x), bits - tirx.shift_left(n, places))
+        exponent = tirx.Cast(_dtype(x), n) - _if(small, float(_MANTISSA_BITS), 0.0)
+        return _let(exponent, lambda e: _let(mantissa - _like(1, x), lambda f: _sum_of_logs(e, f)))
+
+    def _if(condition: tirx.Expr, yes: float, no: float) -> tirx.Expr:
+        return tirx.Select(condition, _like(yes, x), _like(no, x))
+
+    small = x < _like(_SMALLEST_NORMAL, x)
+    result = _let(x * _if(small, 2.0**_MANTISSA_BITS, 1.0), of_normal)
+    outside = tirx.Select(x.equal(_like(0, x)), _like(-np.inf, x), _like(np.nan, x))
+    finite = tirx.Select(x < _like(np.inf, x), result, x)  # NaN, too, passes here
+    return tirx.Select(x > _like(0, x), finite, outside)
+
+
+def _sum_of_logs(exponent: tirx.Expr, f: tirx.Expr) -> tirx.Expr:
+    """exponent * ln 2 + ln(1 + f), the small terms first."""
+    small = f * f * f * _polynomial(_LOG, f) + exponent * _like(_LN2_LOW, f) - _like(0.5, f) * f * f
+    return small + f + exponent * _like(_LN2_HIGH, f)
 
 
 def sigmoid(x: tirx.Expr) -> tirx.Expr:
@@ -273,10 +317,14 @@ def _register(op: str, definition: Lowering, of_doubles: CallLowering) -> None:
     register_intrin_lowering(op, "llvm", f=lower, level=15)
 
 
-for _op, _definition, _of_doubles in (
-    ("tirx.exp", exp, _own_lowering("tirx.exp")),
-    ("tirx.sigmoid", sigmoid, _sigmoid_of_doubles),
-    ("tirx.tanh", tanh, _own_lowering("tirx.tanh")),
-    ("tirx.erf", erf, _erf_of_doubles),
-):
+_LOWERINGS: dict[str, tuple[Lowering, CallLowering]] = {
+    "tirx.exp": (exp, _own_lowering("tirx.exp")),
+    "tirx.sigmoid": (sigmoid, _sigmoid_of_doubles),
+    "tirx.tanh": (tanh, _own_lowering("tirx.tanh")),
+    "tirx.erf": (erf, _erf_of_doubles),
+    "tirx.log": (log, _own_lowering("tirx.log")),
+}
+ELEMENTARY_FUNCTIONS = frozenset(_LOWERINGS)
+
+for _op, (_definition, _of_doubles) in _LOWERINGS.items():
     _register(_op, _definition, _of_doubles)

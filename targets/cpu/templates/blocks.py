@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from tvm import tirx
+import tvm_ffi
+from tvm import ir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ....passes.compute import WORKLOAD
+from ..vector_math import ELEMENTARY_FUNCTIONS
+
+MOST_NESTED_FUNCTIONS = 2
 
 
 def root_blocks(sch: Schedule) -> list[SBlockRV]:
@@ -81,8 +86,27 @@ def inline_spatial_producers(sch: Schedule, keep: Collection[str] = ()) -> None:
     for block in root_blocks(sch)[:-1]:
         readers = list(sch.get_consumers(block))
         kept = {sch.get(b).name_hint for b in (block, *readers)} & set(keep)
-        if is_spatial(sch, block) and len(readers) == 1 and not kept:
+        if is_spatial(sch, block) and len(readers) == 1 and not kept and may_nest(sch, [block, *readers]):
             sch.compute_inline(block)
+
+
+def may_nest(sch: Schedule, blocks: Sequence[SBlockRV]) -> bool:
+    """Whether each of ``blocks`` may stand in the expression of the next one.
+
+    TVM's analyzer writes out what a function computes at every use of its argument: the time that it takes
+    grows by a hundred with each elementary function around another one.
+    """
+    return sum(_nested_functions(sch.get(block).body) for block in blocks) <= MOST_NESTED_FUNCTIONS
+
+
+def _nested_functions(node: Any) -> int:
+    """How deep calls of elementary functions are nested in ``node``."""
+    calls: list[ir.Call] = []
+    tvm_ffi.structural_walk(node, (ir.Call, calls.append))
+    elementary = (
+        call for call in calls if isinstance(call.op, ir.Op) and call.op.name in ELEMENTARY_FUNCTIONS
+    )
+    return max((1 + _nested_functions(list(call.args)) for call in elementary), default=0)
 
 
 def output_shape(sch: Schedule, block: SBlockRV) -> tuple[tirx.Expr, ...]:
@@ -123,7 +147,7 @@ def _elementwise_chain(sch: Schedule, first: SBlockRV) -> list[SBlockRV]:
         name = sch.get(block).name_hint
         if name not in exits:
             continue
-        if not _same_domain(sch, first, block):
+        if not _same_domain(sch, first, block) or not may_nest(sch, [*chain, block]):
             break
         chain.append(block)
         inside.add(name)

@@ -24,6 +24,7 @@ FUNCTIONS: dict[str, tuple[Operator, Callable[[np.ndarray], np.ndarray]]] = {
     "sigmoid": (relax.op.sigmoid, lambda x: 1 / (1 + np.exp(-x))),
     "tanh": (relax.op.tanh, np.tanh),
     "erf": (relax.op.erf, lambda x: np.vectorize(math.erf)(x)),
+    "log": (relax.op.log, np.log),
 }
 SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, -1e-39, 1.1754944e-38, np.inf, -np.inf], np.float32)
 EVERY_MAGNITUDE = np.concatenate([np.arange(0, 2**32, STEP, dtype=np.uint32).view(np.float32), SPECIAL])
@@ -96,7 +97,13 @@ def test_nan_stays_nan(native: ExactCall, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "low", "high"),
-    [("exp", 0.0, np.inf), ("sigmoid", 0.0, 1.0), ("tanh", -1.0, 1.0), ("erf", -1, 1)],
+    [
+        ("exp", 0.0, np.inf),
+        ("sigmoid", 0.0, 1.0),
+        ("tanh", -1.0, 1.0),
+        ("erf", -1, 1),
+        ("log", np.nan, np.inf),
+    ],
 )
 def test_infinities_give_the_limits(native: ExactCall, name: str, low: float, high: float) -> None:
     infinities = np.array([-np.inf, np.inf], np.float32)
@@ -131,7 +138,8 @@ def test_results_may_decide(name: str) -> None:
     numbers = np.linspace(-3, 3, 100, dtype=np.float32)
     result = tvm.runtime.tensor(np.zeros_like(numbers))
     library(tvm.runtime.tensor(numbers), tvm.runtime.tensor(np.full(100, 0.5, np.float32)), result)
-    np.testing.assert_allclose(result.numpy(), np.cos(np.minimum(exact(name, numbers), 0.5)), rtol=1e-6)
+    expected = np.cos(np.minimum(exact(name, numbers), 0.5))
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_a_function_of_a_function_compiles_in_seconds() -> None:
