@@ -198,6 +198,20 @@ def log(x: tirx.Expr) -> tirx.Expr:
     return tirx.Select(x > _like(0, x), finite, outside)
 
 
+def log1p(x: tirx.Expr) -> tirx.Expr:
+    """ln(1 + x): the logarithm of the rounded sum, by the ratio of x to what the sum has of it.
+
+    Higham, "Accuracy and Stability of Numerical Algorithms", section 1.14.1.
+    """
+
+    def from_sum(total: tirx.Expr) -> tirx.Expr:
+        kept = total - _like(1, x)
+        small = tirx.Select(kept.equal(_like(0, x)), x, log(total) * (x / kept))
+        return tirx.Select(total < _like(np.inf, x), small, total)
+
+    return _let(tirx.reinterpret(_dtype(x), tirx.reinterpret(_integer(x), x + _like(1, x))), from_sum)
+
+
 def _sum_of_logs(exponent: tirx.Expr, f: tirx.Expr) -> tirx.Expr:
     """exponent * ln 2 + ln(1 + f), the small terms first."""
     small = f * f * f * _polynomial(_LOG, f) + exponent * _like(_LN2_LOW, f) - _like(0.5, f) * f * f
@@ -323,6 +337,7 @@ _LOWERINGS: dict[str, tuple[Lowering, CallLowering]] = {
     "tirx.tanh": (tanh, _own_lowering("tirx.tanh")),
     "tirx.erf": (erf, _erf_of_doubles),
     "tirx.log": (log, _own_lowering("tirx.log")),
+    "tirx.log1p": (log1p, _own_lowering("tirx.log1p")),
 }
 ELEMENTARY_FUNCTIONS = frozenset(_LOWERINGS)
 

@@ -289,3 +289,19 @@ def test_max_pooling_whose_last_window_hangs_over(
     rows = height if isinstance(height, int) else 8
     x = np.random.default_rng(0).standard_normal((1, 4, rows, 8)).astype(np.float32)
     check(graph([node], {"x": (x.dtype, [1, 4, height, 8])}, ["y"]), {"x": x}, reference="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("operator", "exact"),
+    [
+        ("Softplus", lambda x: np.logaddexp(0, x)),
+        ("Mish", lambda x: x * np.tanh(np.logaddexp(0, x))),
+    ],
+)
+def test_activations_are_accurate_where_exponentials_vanish_and_overflow(
+    operator: str, exact: Callable[[np.ndarray], np.ndarray], graph: Callable[..., onnx.ModelProto]
+) -> None:
+    model = graph([onnx.helper.make_node(operator, ["x"], ["y"])], {"x": (np.float32, [4000])}, ["y"])
+    x = np.concatenate([np.linspace(-80, 100, 3996), [0, 1e-30, -1e-30, 5e-8]]).astype(np.float32)
+    actual = relaxc.compile(model).run({"x": x})["y"]
+    np.testing.assert_allclose(actual, exact(x.astype(np.float64)), rtol=2e-6)
