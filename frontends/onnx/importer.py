@@ -29,7 +29,7 @@ from .results import result_expression, result_spec
 from .scope import Scope
 from .shape_evaluators import evaluate
 from .signature import GraphInputs, bind_inputs
-from .tensor_sizes import is_addressable, known_extents
+from .tensor_sizes import LIMITS, is_addressable, known_extents
 from .values import SymbolicArray, Value
 
 
@@ -179,7 +179,7 @@ class _Walk:
                 f"the result '{name}' would have the shape {extents}: the input is too small"
             )
         if not is_addressable(extents):
-            raise InvalidModelError(f"the result '{name}' of shape {extents} is larger than any memory")
+            raise InvalidModelError(f"the result '{name}' of shape {extents} is too large: {LIMITS}")
         return bound
 
 

@@ -15,7 +15,7 @@ from ...runtime.errors import ShapeError, UnsupportedOperatorError
 from ...runtime.signature import Dim, TensorSpec
 from .extents import Extent, Extents, as_expression
 from .structured_inputs import bind_structure
-from .tensor_sizes import is_addressable
+from .tensor_sizes import LIMITS, is_addressable
 from .values import Array, NarrowTensor, Sequence, Value, dtype_name, is_narrow, storage_dtype
 
 _ANONYMOUS = ("", "?", "-1", "None")
@@ -182,7 +182,7 @@ def _input_shape(
         else:
             shape.append(extents.variable(dim) if dim else extents.fresh(f"{value.name}_d{axis}"))
     if not is_addressable(extent for extent in shape if isinstance(extent, int)):
-        raise ShapeError(f"input '{value.name}' of shape {shape} is larger than any memory")
+        raise ShapeError(f"input '{value.name}' of shape {shape} is too large: {LIMITS}")
     return shape, tuple(extent if isinstance(extent, int) else extent.name for extent in shape)
 
 

@@ -11,6 +11,7 @@ from tvm.ir import Expr
 # The address space of a process, and what TVM's schedules count along one axis.
 _MOST_ELEMENTS = 1 << 47
 _LONGEST_AXIS = (1 << 31) - 1
+LIMITS = "an axis has at most 2^31 - 1 elements, a tensor 2^47"
 
 
 def known_extents(tensor: Expr) -> list[int]:

@@ -272,10 +272,15 @@ def test_tensors_larger_than_any_memory(graph: Graph) -> None:
     assert "input 'x' of shape" in refused(model, ShapeError, shapes={"x": (1 << 40, 1 << 20)})
     wide = graph(
         [NODE("MatMul", ["x", "y"], ["z"])],
-        {"x": (np.float32, [1 << 40, 1]), "y": (np.float32, [1, 1 << 40])},
+        {"x": (np.float32, [1 << 30, 1]), "y": (np.float32, [1, 1 << 30])},
         ["z"],
     )
     assert "'z'" in refused(wide)
+
+
+def test_axes_longer_than_kernels_count(graph: Graph) -> None:
+    model = graph([NODE("Relu", ["x"], ["y"])], {"x": (np.float32, ["n"])}, ["y"])
+    assert "2^31" in refused(model, ShapeError, shapes={"x": (1 << 31,)})
 
 
 @pytest.mark.parametrize("size", [44, 52])
