@@ -37,11 +37,6 @@ class CostModel:
         self._seed = seed
         self._booster: Any = None
 
-    @property
-    def trained(self) -> bool:
-        """Whether ``predict`` may be called."""
-        return self._booster is not None
-
     def train(self, template: str, knowledge: Knowledge) -> None:
         """Learns from everything that was measured of the tasks of ``template``."""
         xgboost = _import_xgboost()

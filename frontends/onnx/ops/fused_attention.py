@@ -20,6 +20,7 @@ from ..registry import converts
 from ..tabulate import tabulate
 from ..values import Value
 from .matmul import product
+from .quantization import centred
 
 DOMAIN = "com.microsoft"
 
@@ -184,19 +185,11 @@ def attention(node: Node) -> list[Value]:
 @converts("QAttention", domain=DOMAIN)
 def quantized_attention(node: Node) -> list[Value]:
     """Inputs: input, weight, bias, input_scale, weight_scale, mask_index, their zero points, past."""
-    operands = [_centred(node, 0, 6), _centred(node, 1, 7)]
+    operands = [centred(node, 0, 6), centred(node, 1, 7)]
     flat = node.builder.cast(node.builder.bound(product(node.builder, *operands)), "float32")
     for index in (3, 4):
         flat = node.emit(relax.op.multiply(*node.builder.broadcastable(flat, node.tensor(index))))
     return _self_attention(node, node.emit(relax.op.add(flat, node.tensor(2))), 5, 8, 9)
-
-
-def _centred(node: Node, index: int, zero_index: int) -> Expr:
-    wide = node.builder.cast(node.tensor(index), "int32")
-    if not node.has(zero_index):
-        return wide
-    zero = node.builder.cast(node.tensor(zero_index), "int32")
-    return node.emit(relax.op.subtract(*node.builder.broadcastable(wide, zero)))
 
 
 def _self_attention(node: Node, flat: Expr, mask: int, past: int, bias: int) -> list[Value]:

@@ -12,7 +12,7 @@ from ..node import Node
 from ..registry import converts, find
 from ..values import Value
 from .matmul import product
-from .quantization import dequantize, quantize, quantized
+from .quantization import centred, dequantize, quantize, quantized
 
 _DOMAIN = "com.microsoft"
 
@@ -22,18 +22,10 @@ converts("DequantizeLinear", domain=_DOMAIN)(dequantize)
 
 def _decoded(node: Node, index: int) -> Expr:
     """The input at ``index`` as float32; its scale and its zero point follow it."""
-    wide = _centred(node, index, index + 2)
+    wide = centred(node, index, index + 2)
     scale = node.builder.cast(node.tensor(index + 1), "float32")
     real = node.builder.cast(wide, "float32")
     return node.emit(relax.op.multiply(*node.builder.broadcastable(real, scale)))
-
-
-def _centred(node: Node, index: int, zero_index: int) -> Expr:
-    wide = node.builder.cast(node.tensor(index), "int32")
-    if not node.has(zero_index):
-        return wide
-    zero = node.builder.cast(node.tensor(zero_index), "int32")
-    return node.emit(relax.op.subtract(*node.builder.broadcastable(wide, zero)))
 
 
 def _encoded(node: Node, real: Expr, scale_index: int) -> Expr:
@@ -119,7 +111,7 @@ def gemm(node: Node) -> Expr:
     """alpha A B + C; C is in units of both scales. The result is float32 where it has no scale."""
     operands = []
     for index, name in ((0, "transA"), (3, "transB")):
-        wide = _centred(node, index, index + 2)
+        wide = centred(node, index, index + 2)
         operands.append(node.emit(relax.op.permute_dims(wide, [1, 0])) if node.integer(name, 0) else wide)
     total = node.builder.bound(product(node.builder, *operands))
     if node.has(6):

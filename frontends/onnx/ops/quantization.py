@@ -222,3 +222,12 @@ def _integer_convolution(node: Node, x: Expr, weight: Expr, weight_index: int) -
     half = len(kernel)
     x = pad_constant(node, x, [0, 0, *pads[:half]], [0, 0, *pads[half:]], np.zeros((), np.int32))
     return convolve(node, x, weight, strides, [0] * (2 * half), dilations, node.integer("group", 1))
+
+
+def centred(node: Node, index: int, zero_index: int) -> Expr:
+    """Input ``index`` in int32, less its zero point if there is one."""
+    wide = node.builder.cast(node.tensor(index), "int32")
+    if not node.has(zero_index):
+        return wide
+    zero = node.builder.cast(node.tensor(zero_index), "int32")
+    return node.emit(relax.op.subtract(*node.builder.broadcastable(wide, zero)))

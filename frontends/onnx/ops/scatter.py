@@ -12,6 +12,7 @@ from tvm.script.ir_builder import tirx as T  # noqa: N812 - TVM's own name for i
 
 from ....runtime.errors import InvalidModelError
 from ..extents import Extent, as_expression
+from ..loops import unravelled
 from ..node import Node
 from ..registry import converts
 from .indexing import inside
@@ -65,10 +66,10 @@ def _scatter(node: Node, updates_shape: Sequence[Extent], place: _Place, name: s
         with IRBuilder() as ib:
             with T.seq_scope():
                 with T.parallel(0, as_expression(node.extents.product(shape))) as flat:
-                    everywhere = _unravelled(flat, shape)
+                    everywhere = unravelled(flat, shape)
                     result[everywhere] = data[everywhere]
                 with T.serial(0, as_expression(node.extents.product(updates_shape))) as flat:
-                    source = _unravelled(flat, updates_shape)
+                    source = unravelled(flat, updates_shape)
                     target = tuple(place(source, indices))
                     result[target] = combine(result[target], updates[source])
             return ib.get()
@@ -83,13 +84,3 @@ def _scatter(node: Node, updates_shape: Sequence[Extent], place: _Place, name: s
         return node.te(compute, *tensors, name=name)
     narrow = [node.builder.cast(tensors[0], "uint8"), tensors[1], node.builder.cast(tensors[2], "uint8")]
     return node.builder.cast(node.te(compute, *narrow, name=name), "bool")
-
-
-def _unravelled(flat: Any, shape: Sequence[Extent]) -> tuple[Any, ...]:
-    """The index of an element counted in row-major order."""
-    index = []
-    for extent in reversed(shape):
-        size = as_expression(extent)
-        index.append(tirx.floormod(flat, size))
-        flat = tirx.floordiv(flat, size)
-    return tuple(reversed(index))
