@@ -30,7 +30,7 @@ from .models.catalogue import ARCHITECTURES, Feed
 from .turns import Setup, take_turns
 
 MODELS = ("resnet50", "mobilenet_v2", "bert_base", "nudenet")
-_NUDENET = "nudenet/320n.onnx"
+_NUDENET = "nudenet_320n"
 
 
 @dataclass(frozen=True)
