@@ -36,6 +36,8 @@ class Purpose(StrEnum):
     """The default and a candidate that the search proposed."""
     CONTEST = "contest"
     """With more rounds: the default, the champion if there is one, and the challenger, in this order."""
+    MODEL = "model"
+    """The default and the champion, as parts of the whole model that ran in turns with both."""
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,13 @@ class Session:
         champion = [current.knobs] if current is not None and current.knobs is not None else []
         self._measure(Purpose.CONTEST, [_Group(state, [*champion, challenger])], turns=_CONTEST_TURNS)
 
+    def note_model_run(self, state: TaskState, default: Measurement, champion: Measurement) -> None:
+        """Writes down how the champion of ``state`` did beside the default inside the model."""
+        current = state.standing
+        if current is None or current.knobs is None:
+            raise ValueError(f"{state.task.name} has no champion")
+        self._record(Purpose.MODEL, _Group(state, [current.knobs]), [default, champion])
+
     def _measure(self, purpose: Purpose, groups: Sequence[_Group], turns: int = 1) -> None:
         """Measures each task's default with some schedules, ``turns`` times over; records what came of it."""
         candidates = [

@@ -43,7 +43,8 @@ def standings(records: Iterable[Record]) -> Mapping[tuple[KernelIdentity, Target
 def standing(records: Sequence[Record]) -> Standing | None:
     """The standing of one kernel after ``records`` in their order; None if its default never ran.
 
-    Contests alone make and unmake champions: trials are many and short, so the fastest of them was lucky.
+    Contests alone make champions: trials are many and short, so the fastest of them was lucky. A later
+    contest or a run of the whole model unmakes them.
     """
     current: Standing | None = None
     for record in records:
@@ -54,6 +55,8 @@ def standing(records: Sequence[Record]) -> Standing | None:
             current = Standing(default.knobs, None, 1.0, default.measurement.median)
         if record.purpose is Purpose.CONTEST:
             current = _after_contest(current, record)
+        elif record.purpose is Purpose.MODEL:
+            current = _after_model(current, record)
     return current
 
 
@@ -70,6 +73,14 @@ def _after_contest(current: Standing, contest: Record) -> Standing:
     if champion is not None:
         return won if beats(challenger.measurement, champion.measurement) else current
     return won if won.gain > current.gain else current
+
+
+def _after_model(current: Standing, record: Record) -> Standing:
+    """A champion that is slower than the default inside the model is champion no more."""
+    default, candidate = record.entries[0].measurement, record.candidate
+    if candidate.knobs != current.knobs or candidate.measurement.median <= default.median:
+        return current
+    return Standing(current.default, None, 1.0, default.median)
 
 
 def _standing_of(entry: Entry, default: Entry, current: Standing) -> Standing:

@@ -40,6 +40,8 @@ class TaskState:
         if dict(record.entries[0].knobs) != dict(self.task.default):
             return
         self.records.append(record)
+        if record.purpose is Purpose.MODEL:
+            return
         default, found = record.entries[0].measurement, record.candidate.measurement
         point = self.task.space.find(record.candidate.knobs)
         if point is None:
@@ -103,4 +105,4 @@ def _foreign_task(records: Sequence[Record]) -> Task:
     flops, moved = workload.pop(FLOPS, 0), workload.pop(BYTES, 0)
     same_names = [point for point in knobs.values() if point.keys() == default.keys()]
     space = SearchSpace(same_names)
-    return Task(latest.kernel, latest.name, 0, "", workload, space, default, (), flops, moved)
+    return Task(latest.kernel, (latest.name,), 0, "", workload, space, default, (), flops, moved)

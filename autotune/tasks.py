@@ -36,8 +36,8 @@ class Task:
 
     Attributes:
         kernel: its identity.
-        name: one of its names in the model.
-        calls: how often one run of the model calls it, under all its names.
+        names: its names in the model.
+        calls: how often one run of the model calls it, under all of them.
         source: the unscheduled function as JSON.
         workload: the numbers of the template's workload, by name; -1 for what is symbolic.
         space: the schedules to choose from.
@@ -47,7 +47,7 @@ class Task:
     """
 
     kernel: KernelIdentity
-    name: str
+    names: tuple[str, ...]
     calls: int
     source: str
     workload: Mapping[str, int]
@@ -56,6 +56,11 @@ class Task:
     copies: tuple[int, ...]
     flops: int
     bytes_moved: int
+
+    @property
+    def name(self) -> str:
+        """One of its names."""
+        return self.names[0]
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -95,10 +100,13 @@ def extract_tasks(module: tvm.IRModule, target: CpuTarget) -> ExtractedTasks:
             without[str(reason)] += 1
             continue
         known = tasks.get(task.kernel)
-        tasks[task.kernel] = (
-            task if known is None else dataclasses.replace(known, calls=known.calls + task.calls)
-        )
+        tasks[task.kernel] = task if known is None else _joined(known, task)
     return ExtractedTasks(tuple(tasks.values()), dict(without))
+
+
+def _joined(task: Task, same: Task) -> Task:
+    """A kernel that the model has under several names."""
+    return dataclasses.replace(task, names=task.names + same.names, calls=task.calls + same.calls)
 
 
 def _task(name: str, function: tirx.PrimFunc, calls: int, copies: tuple[int, ...], target: CpuTarget) -> Task:
@@ -116,7 +124,7 @@ def _task(name: str, function: tirx.PrimFunc, calls: int, copies: tuple[int, ...
         raise _NoChoiceError("a single schedule")
     return Task(
         kernel=identify(function, template),
-        name=name,
+        names=(name,),
         calls=calls,
         source=ir.save_json(function.with_attr("global_symbol", "main")),
         workload=dict(_numbers(workload)),

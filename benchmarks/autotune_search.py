@@ -102,7 +102,7 @@ def task_of(convolution: Convolution, target: CpuTarget) -> Task:
     model = onnx.shape_inference.infer_shapes(model)
     fused = fuse(model, "native", None, None, CompileOptions())
     found = max(extract_tasks(fused.module, target).tasks, key=lambda task: task.flops)
-    return replace(found, name=convolution.name)
+    return replace(found, names=(convolution.name,))
 
 
 def restricted(task: Task, points: int) -> Task:

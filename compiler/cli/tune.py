@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,7 @@ from ..options import CompileOptions
 from .compile import target_option
 from .compiler_library import require_compiler
 from .console import progress, results
-from .device_options import RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, devices
+from .device_options import RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, ThisMachine, devices
 from .shape_option import ShapeOption, parse_shapes
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ...autotune.session import Session, SessionOptions
     from ...autotune.tasks import Task
     from ...targets.registry import CpuTarget
+
+
+# Of runs in which kernels are timed, and again of whole runs, at the end of a session.
+_CONFIRMATION_SECONDS = 6.0
 
 
 class SearchName(StrEnum):
@@ -92,6 +97,8 @@ def tune(
     session = _open(tasks, resolved, place.measurer(timing, resolved), options)
     session.limits = place.limits(timing.threads)
     _run(session, report)
+    if isinstance(place, ThisMachine) and timing.threads == place.threads():
+        _confirm(session, model, {"target": target_option(target), "shapes": parse_shapes(shape) or None})
 
 
 def _extract(
@@ -143,3 +150,20 @@ def _run(session: Session, report: Path | None) -> None:
     if interrupted:
         typer.echo("interrupted; the same command goes on", err=True)
         raise KeyboardInterrupt
+
+
+def _confirm(session: Session, model: Path, choices: dict[str, Any]) -> None:
+    """Measures the champions inside the model, and drops those that are slower there."""
+    from ..driver import compile
+    from ..model_contest import hold_model_contest
+
+    with progress() as say:
+        say("comparing the tuned kernels with the defaults inside the model")
+        outcome = hold_model_contest(
+            session,
+            partial(compile, model, **choices),
+            partial(compile, model, **choices, tuning_records=session.options.records),
+            _CONFIRMATION_SECONDS,
+        )
+    if outcome is not None:
+        typer.echo(str(outcome))

@@ -29,7 +29,7 @@ def toy_task(name: str = "conv", width: int = 56, calls: int = 1) -> Task:
     ]
     return Task(
         kernel=KernelIdentity("toy", 1, f"{sum(map(ord, name)):08x}{width:08x}"),
-        name=name,
+        names=(name,),
         calls=calls,
         source=name,
         workload={"width": width},

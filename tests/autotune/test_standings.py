@@ -67,6 +67,29 @@ def test_a_new_default_starts_anew() -> None:
     assert (found.knobs, found.default) == (None, {"rows": 5})
 
 
+def test_a_champion_that_is_slower_inside_the_model_is_one_no_more() -> None:
+    inside = replace(contest(3.0, r8=3.1), purpose=Purpose.MODEL)
+    found = standing([contest(3.0, r8=2.0), inside])
+    assert found is not None
+    assert found.knobs is None
+    again = standing([contest(3.0, r8=2.0), inside, contest(3.0, r9=2.0)])
+    assert again is not None
+    assert again.knobs == {"rows": 9}
+
+
+def test_a_champion_that_is_faster_inside_the_model_stays() -> None:
+    inside = replace(contest(3.0, r8=2.9), purpose=Purpose.MODEL)
+    assert standing([contest(3.0, r8=2.0), inside]).knobs == {"rows": 8}  # type: ignore[union-attr]
+    other = replace(contest(3.0, r9=3.1), purpose=Purpose.MODEL)
+    assert standing([contest(3.0, r8=2.0), other]).knobs == {"rows": 8}  # type: ignore[union-attr]
+
+
+def test_a_run_of_the_model_makes_no_champion() -> None:
+    found = standing([replace(contest(3.0, r8=2.0), purpose=Purpose.MODEL)])
+    assert found is not None
+    assert found.knobs is None
+
+
 def test_chance_beats_nobody() -> None:
     shuffled = Measurement(Status.OK, tuple(reversed(ran(1.0).seconds)))
     assert not beats(shuffled, ran(1.0))

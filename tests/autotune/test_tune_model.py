@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import relaxc
 from relaxc.autotune.measurement import Measurement, Status
-from relaxc.autotune.records import Entry, Purpose, append_record, read_records
+from relaxc.autotune.records import Entry, Purpose, Record, append_record, read_records
 from relaxc.autotune.tasks import extract_tasks
 from relaxc.compiler.cli import main
 from relaxc.compiler.driver import fuse
@@ -108,6 +108,28 @@ def _make_champion(records: Path) -> None:
     entries = (Entry(default, slow), Entry({**default, "unroll": 2}, fast))
     target = replace(baseline.target, threads=default_threads())
     append_record(records, replace(baseline, purpose=Purpose.CONTEST, entries=entries, target=target))
+
+
+def test_champions_stand_a_contest_inside_the_model(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "small.records"
+    command = ["tune", str(model), "-o", str(records), "--shape", "x:1,3,16,16", "--search", "random"]
+    assert _run([*command, "--trials", "1"]) == 0
+    assert "inside the model" not in capfd.readouterr().out or _models(records)
+    _make_champion(records)
+    known = len(_models(records))
+    assert _run([*command, "--trials", "1"]) == 0
+    assert re.search(
+        r"inside the model: \d+ tuned kernels kept, \d+ dropped; a run takes", capfd.readouterr().out
+    )
+    (found, *_) = _models(records)[known:]
+    assert len(found.entries) == 2
+    assert all(len(entry.measurement.seconds) >= 24 for entry in found.entries)
+
+
+def _models(records: Path) -> list[Record]:
+    return [record for record in read_records(records).records if record.purpose is Purpose.MODEL]
 
 
 def test_records_that_do_not_fit_are_ignored_with_a_notice(
