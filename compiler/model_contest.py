@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -97,7 +98,7 @@ def _kernels_in_turns(
     def turn(executable: Executable) -> list[Mapping[str, float]]:
         return [_by_kernel(calls) for calls in record_kernels(executable, inputs, _RUNS_PER_TURN)]
 
-    return _in_turns([lambda e=executable: turn(e) for executable in executables], seconds)
+    return _in_turns([partial(turn, executable) for executable in executables], seconds)
 
 
 def _by_kernel(calls: Sequence[KernelCall]) -> Mapping[str, float]:
@@ -115,7 +116,7 @@ def _whole_runs_in_turns(
     def turn(executable: Executable) -> list[float]:
         return [_seconds(executable, inputs) for _ in range(_RUNS_PER_TURN + 1)][1:]
 
-    return _in_turns([lambda e=executable: turn(e) for executable in executables], seconds)
+    return _in_turns([partial(turn, executable) for executable in executables], seconds)
 
 
 def _seconds(executable: Executable, inputs: Inputs) -> float:

@@ -35,19 +35,19 @@ def show(
     from ...autotune.pruning import kernel_summaries
 
     grid = table(
-        "kernel", "name", "target", "trials", "failed", "default", "best", "gain", "knobs", numbers_from=3
+        "name", "kernel", "target", "knobs", "trials", "failed", "default", "best", "gain", numbers_from=4
     )
     for line in kernel_summaries(_read(files), mcpu, template):
         grid.add_row(
-            str(line.kernel),
             line.name,
+            str(line.kernel),
             f"{line.target.mcpu}, {line.target.threads} thread(s)",
+            " ".join(f"{name}={value}" for name, value in (line.knobs or {}).items()),
             str(line.trials),
             str(line.failed or ""),
             f"{line.default_seconds * 1e6:.1f} us",
             f"{line.seconds * 1e6:.1f} us",
             f"{line.gain:.2f}x",
-            " ".join(f"{name}={value}" for name, value in (line.knobs or {}).items()),
         )
     results().print(grid)
 
