@@ -11,7 +11,7 @@ MAX_ROWS = 28
 """No tile is taller: the slack that compute definitions leave is 31 rows, and registers end here anyway."""
 MAX_SYMBOLIC_VECTORS = 4
 """A wider tile would overrun a symbolic axis by more than compute definitions allow."""
-FMA_CHAINS = 12
+FMA_CHAINS = 10
 """Independent accumulators that hide the latency of two fused multiply-add units of four to five cycles."""
 COST_TOLERANCE = 0.05
 """Tiles whose estimates differ by less ran equally fast; the smaller of them make less code."""

@@ -17,8 +17,9 @@ from ....passes.compute.winograd import WINDOW
 from ..machine import Machine
 from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest, unroll_all
 from .register_kernel import accumulate
-from .register_tile import RegisterTile, TileProblem, best_tile, tiles
+from .register_tile import RegisterTile
 from .spatial import schedule_rest
+from .winograd_schedule import WinogradConfig, WinogradWorkload, best_config, configs
 
 KIND = "winograd_conv2d"
 ROW_AXIS = 4
@@ -28,42 +29,6 @@ CACHE_PAGE = 1024
 POSITION_SKEW = 80
 """How far, modulo ``CACHE_PAGE``, positions of a tile lie from each other: five lines, so that a transform
 does not write all of them to the same few lines."""
-
-
-@dataclass(frozen=True)
-class WinogradWorkload:
-    """A convolution by F(m x m, 3 x 3).
-
-    Attributes:
-        tile: m.
-        rows, columns: tiles in a block.
-        blocks: of tiles, in all pictures of the batch.
-        out_blocks: output channels, in vectors.
-        channels: input channels.
-        lanes: of an output and of an input block.
-    """
-
-    tile: int
-    rows: int
-    columns: int
-    blocks: int
-    out_blocks: int
-    channels: int
-    lanes: int
-
-
-@dataclass(frozen=True)
-class WinogradConfig:
-    """The schedule.
-
-    Attributes:
-        tile: the accumulators of the products: tiles of the picture by output-channel blocks.
-        shared: whether all of the input is transformed before the first product, so that threads can share
-            the output channels of one block. Else threads share the blocks only.
-    """
-
-    tile: RegisterTile
-    shared: bool
 
 
 @dataclass(frozen=True)
@@ -98,13 +63,10 @@ class WinogradConv2dTemplate:
         return WinogradWorkload(tile, rows, count // rows, n * hb * wb, out_blocks, channels, lanes)
 
     def space(self, workload: WinogradWorkload, machine: Machine) -> Iterator[WinogradConfig]:
-        for tile in tiles(product_problem(workload), machine):
-            yield from (WinogradConfig(tile, shared) for shared in (False, True))
+        return configs(workload, machine)
 
     def default(self, workload: WinogradWorkload, machine: Machine) -> WinogradConfig:
-        tile = best_tile(product_problem(workload), machine)
-        # One block cannot keep all threads busy; whole batches of small pictures can.
-        return WinogradConfig(tile, shared=workload.blocks < 2 * machine.cores)
+        return best_config(workload, machine)
 
     def apply(self, sch: Schedule, workload: WinogradWorkload, config: WinogradConfig) -> None:
         stages = _stages(sch)
@@ -113,16 +75,6 @@ class WinogradConv2dTemplate:
         sch.compute_at(stages.products, channels, preserve_unit_loops=True)
         _input(sch, stages, workload, None if config.shared else block)
         _products(sch, stages.products, workload, config.tile)
-
-
-def product_problem(workload: WinogradWorkload) -> TileProblem:
-    """The matrix products: tiles of a block by output channels. A register tile divides the tiles."""
-    return TileProblem(
-        rows=workload.rows * workload.columns,
-        vectors=workload.out_blocks,
-        vector_bytes_reused=workload.channels * workload.lanes * 4,
-        whole_rows=True,
-    )
 
 
 def _producer(sch: Schedule, block: SBlockRV) -> SBlockRV:

@@ -1,0 +1,155 @@
+"""The choices of a Winograd kernel's schedule, and what they cost.
+
+The model counts cycles from the start of the kernel until its last thread is done. Products cost what the
+model of register tiles says; the transforms, the streaming of weights and the meeting of threads have
+constants of their own, from measurements of two dozen layers with AVX-512.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ....passes.compute.winograd import WINDOW
+from ..machine import Machine
+from .register_tile import RegisterTile, TileProblem, cycles_per_product, tiles
+
+INPUT_CYCLES = {4: 230.0, 6: 650.0}
+"""To transform the input of a tile, for one vector of channels, by the extent of the tile."""
+OUTPUT_CYCLES = {4: 230.0, 6: 650.0}
+"""To transform a tile of one vector of output channels back."""
+CACHED_BYTES = 16.0
+"""Bytes that a cycle brings from the last cache: weights read before, and what other cores wrote."""
+MEMORY_BYTES = 8.0
+"""The same for weights that a kernel reads for the first time: those of a whole model come from memory."""
+MEETING_CYCLES = 6000.0
+"""Until all threads have heard that the next loop begins."""
+COST_TOLERANCE = 0.02
+"""Schedules whose estimates differ by less ran equally fast; the smaller tiles make less code."""
+
+
+@dataclass(frozen=True)
+class WinogradWorkload:
+    """A convolution by F(m x m, 3 x 3).
+
+    Attributes:
+        tile: m.
+        rows, columns: tiles in a block.
+        blocks: of tiles, in all pictures of the batch.
+        out_blocks: output channels, in vectors.
+        channels: input channels.
+        lanes: of an output and of an input block.
+    """
+
+    tile: int
+    rows: int
+    columns: int
+    blocks: int
+    out_blocks: int
+    channels: int
+    lanes: int
+
+    @property
+    def tiles(self) -> int:
+        """In a block."""
+        return self.rows * self.columns
+
+    @property
+    def positions(self) -> int:
+        """Of a transformed tile."""
+        return (self.tile + WINDOW - 1) ** 2
+
+    @property
+    def in_blocks(self) -> int:
+        """Input channels, in vectors."""
+        return -(-self.channels // self.lanes)
+
+
+@dataclass(frozen=True)
+class WinogradConfig:
+    """The schedule.
+
+    Attributes:
+        tile: the accumulators of the products: tiles of the picture by output-channel blocks.
+        shared: whether all of the input is transformed before the first product, so that threads can share
+            the output channels of one block. Else threads share the blocks only.
+    """
+
+    tile: RegisterTile
+    shared: bool
+
+
+def configs(workload: WinogradWorkload, machine: Machine) -> Iterator[WinogradConfig]:
+    """All schedules."""
+    for tile in tiles(_problem(workload), machine):
+        yield from (WinogradConfig(tile, shared) for shared in (False, True))
+
+
+def best_config(workload: WinogradWorkload, machine: Machine) -> WinogradConfig:
+    """The schedule with the smallest tile whose estimated time is next to the least."""
+    costs = {config: cycles(workload, config, machine) for config in configs(workload, machine)}
+    enough = (1 + COST_TOLERANCE) * min(costs.values())
+    return min(
+        (config for config, cost in costs.items() if cost <= enough),
+        key=lambda config: (config.tile.rows * config.tile.vectors, costs[config]),
+    )
+
+
+def least_cycles(workload: WinogradWorkload, machine: Machine) -> float:
+    """The estimate for the fastest schedule."""
+    return min(cycles(workload, config, machine) for config in configs(workload, machine))
+
+
+def cycles(workload: WinogradWorkload, config: WinogradConfig, machine: Machine) -> float:
+    """The estimate for one call on all cores; the busiest one counts."""
+    vectors = config.tile.vectors
+    groups = workload.out_blocks // vectors
+    transform = INPUT_CYCLES[workload.tile] * workload.tiles
+    per_product = cycles_per_product(config.tile, _problem(workload), machine)
+    products = workload.positions * workload.channels * per_product
+    group = workload.tiles * vectors * (products + OUTPUT_CYCLES[workload.tile])
+    if not config.shared:
+        blocks = turns(workload.blocks, machine.cores)
+        compute = blocks * (workload.in_blocks * transform + groups * group)
+        return compute + _weight_cycles(workload, blocks * groups, vectors, machine)
+    visits = turns(workload.blocks * groups, machine.cores)
+    compute = turns(workload.blocks * workload.in_blocks, machine.cores) * transform + visits * group
+    return (
+        compute
+        + _weight_cycles(workload, visits, vectors, machine)
+        + _handing_over_cycles(workload, turns(visits, groups), machine)
+    )
+
+
+def turns(iterations: int, cores: int) -> int:
+    """How many of a parallel loop's iterations the busiest core takes."""
+    return -(-iterations // cores)
+
+
+def _weight_cycles(workload: WinogradWorkload, visits: int, vectors: int, machine: Machine) -> float:
+    """To bring the weights of a group of ``vectors`` output-channel blocks to a core, ``visits`` times."""
+    step = workload.positions * workload.channels * workload.lanes * 4
+    groups = workload.out_blocks // vectors
+    first = min(visits, groups) * vectors * step / MEMORY_BYTES
+    if workload.out_blocks * step <= machine.l2_bytes // 2:
+        return first
+    return first + max(0, visits - groups) * vectors * step / CACHED_BYTES
+
+
+def _handing_over_cycles(workload: WinogradWorkload, blocks: int, machine: Machine) -> float:
+    """To wait for the other cores, and to bring what they transformed of ``blocks`` blocks to a core."""
+    one = workload.positions * workload.tiles * workload.in_blocks * workload.lanes * 4
+    all_blocks = one * workload.blocks
+    foreign = 1.0 if all_blocks > machine.l2_bytes // 2 else 1 - 1 / machine.cores
+    meeting = MEETING_CYCLES if machine.cores > 1 else 0.0
+    return meeting + foreign * blocks * one / CACHED_BYTES
+
+
+def _problem(workload: WinogradWorkload) -> TileProblem:
+    """The matrix products: tiles of a block by output channels. A register tile divides the tiles."""
+    return TileProblem(
+        rows=workload.tiles,
+        vectors=workload.out_blocks,
+        vector_bytes_reused=workload.channels * workload.lanes * 4,
+        whole_rows=True,
+    )
