@@ -119,11 +119,24 @@ def compare_results(results: Sequence[Array], reference: Sequence[Array], tolera
     """An ok without times where ``results`` are close to ``reference``; else what differs."""
     for position, (result, expected) in enumerate(zip(results, reference, strict=True)):
         error = _relative_error(result, expected)
-        if not error <= tolerance:
+        if not error <= max(tolerance, _rounding_error(expected.dtype)):
             return Measurement(
                 Status.WRONG_RESULT, message=f"argument {position} is off by {error:.1e} of its largest value"
             )
     return Measurement(Status.OK)
+
+
+def _rounding_error(dtype: np.dtype[Any]) -> float:
+    """How far apart sums of another order may be, relative to the largest: they are rounded to ``dtype``."""
+    return 0.0 if dtype.kind in "biu" else 2 * float(_epsilon(dtype))
+
+
+def _epsilon(dtype: np.dtype[Any]) -> float:
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).eps)
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).eps)
 
 
 def _relative_error(result: Array, expected: Array) -> float:

@@ -115,7 +115,8 @@ def lower(
     options: CompileOptions,
 ) -> LoweredModel:
     """Everything before code generation: import, passes, schedules. Arguments as in ``compile``."""
-    _refuse_unavailable(precision, calibration)
+    if calibration is not None:
+        raise RelaxcError("calibration is for int8, which is not available yet: compile without it")
     fused = fuse(model, target, shapes, static_inputs, options, precision)
     options.report("scheduling the kernels")
     tuned = None if tuning_records is None else read_tuned_kernels(Path(tuning_records), fused.target)
@@ -134,6 +135,7 @@ def fuse(
     precision: str = "fp32",
 ) -> FusedModel:
     """Everything before the schedules: import and graph passes. Arguments as in ``compile``."""
+    _refuse_unavailable(precision)
     resolved = registry.resolve(target)
     options.report("importing the model")
     imported = import_onnx(model, shapes, static_inputs)
@@ -152,13 +154,11 @@ def read_tuned_kernels(records: Path, target: CpuTarget) -> TunedKernels:
     return TunedKernels.read(records, TargetKey(target.mcpu, default_threads()))
 
 
-def _refuse_unavailable(precision: str, calibration: object) -> None:
+def _refuse_unavailable(precision: str) -> None:
     if precision not in ("fp32", "bf16", "fp16", "int8"):
         raise RelaxcError(f"unknown precision {precision!r}: choose one of fp32, bf16, fp16, int8")
-    if precision not in PRECISIONS or calibration is not None:
-        raise RelaxcError(
-            f"precision {precision!r} is not available yet: compile with fp32 or bf16, without calibration"
-        )
+    if precision not in PRECISIONS:
+        raise RelaxcError(f"precision {precision!r} is not available yet: choose fp32 or bf16")
 
 
 def _generate_code(lowered: LoweredModel) -> relax.VMExecutable:

@@ -80,7 +80,7 @@ def compile_model(
     choices: dict[str, Any] = {
         "target": target_option(target),
         "shapes": parse_shapes(shape) or None,
-        "static_inputs": _arrays(static_inputs),
+        "static_inputs": read_arrays(static_inputs),
         "precision": precision.value,
     }
     options = CompileOptions(dump_ir, frozenset(disable_pass), winograd=not no_winograd)
@@ -133,7 +133,8 @@ def target_option(text: str) -> str | dict[str, Any]:
     return description
 
 
-def _arrays(path: Path | None) -> dict[str, Any] | None:
+def read_arrays(path: Path | None) -> dict[str, Any] | None:
+    """The arrays of an .npz file; None if no path is given."""
     if path is None:
         return None
     from ..npz_files import read_npz
@@ -143,7 +144,7 @@ def _arrays(path: Path | None) -> dict[str, Any] | None:
 
 def _batches(path: Path | None) -> Iterator[dict[str, Any]] | None:
     """Batches of one sample each, cut from the leading axis of all arrays."""
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     if arrays is None:
         return None
     counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from ...runtime.atomic_file import check_writable
 from ...runtime.errors import RelaxcError
 from ..options import CompileOptions
-from .compile import target_option
+from .compile import Precision, read_arrays, target_option
 from .compiler_library import require_compiler
 from .console import progress, results
 from .device_options import RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, ThisMachine, devices
@@ -48,6 +49,13 @@ def tune(
         str, typer.Option(help="A name that relaxc targets lists, or a TVM target in JSON.")
     ] = "native",
     shape: ShapeOption = [],  # noqa: B006 - typer never changes it
+    static_inputs: Annotated[
+        Path | None, typer.Option(help="Values of inputs that become constants (.npz).")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Arithmetic to compute in.")] = Precision.FP32,
+    no_winograd: Annotated[
+        bool, typer.Option("--no-winograd", help="Convolve directly, as compile --no-winograd does.")
+    ] = False,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Candidates to measure, those in the records included.")
     ] = None,
@@ -75,7 +83,8 @@ def tune(
 ) -> None:
     """Search faster schedules for a model's kernels by measuring them, on this machine or on others.
 
-    Ctrl-C ends a session early and loses nothing; the same command goes on with it.
+    Ctrl-C ends a session early and loses nothing; the same command goes on with it. What decides the kernels
+    (--shape, --static-inputs, --precision, --no-winograd) must be what compile gets.
 
     Example: relaxc tune model.onnx -o model.records --minutes 10 --shape x:1,3,224,224
     """
@@ -86,7 +95,14 @@ def tune(
         check_writable(report)
     require_compiler()
     place = devices(rpc_tracker, rpc_key, secret_file, ray)
-    resolved, tasks = _extract(model, target, parse_shapes(shape) or None)
+    form = ModelForm(
+        target_option(target),
+        parse_shapes(shape) or None,
+        read_arrays(static_inputs),
+        precision.value,
+        not no_winograd,
+    )
+    resolved, tasks = _extract(model, form)
     from ...autotune.measurement import RunOptions
     from ...autotune.search import SEARCHES
     from ...autotune.session import Budget, SessionOptions
@@ -101,14 +117,24 @@ def tune(
         _confirm(session, model, {"target": target_option(target), "shapes": parse_shapes(shape) or None})
 
 
-def _extract(
-    model: Path, target: str, shapes: dict[str, tuple[int, ...]] | None
-) -> tuple[CpuTarget, Sequence[Task]]:
+@dataclass(frozen=True)
+class ModelForm:
+    """What decides, besides the model, which kernels there are. See ``relaxc.compile``."""
+
+    target: str | dict[str, Any]
+    shapes: dict[str, tuple[int, ...]] | None
+    static_inputs: dict[str, Any] | None
+    precision: str
+    winograd: bool
+
+
+def _extract(model: Path, form: ModelForm) -> tuple[CpuTarget, Sequence[Task]]:
     with progress() as say:
         from ...autotune.tasks import extract_tasks
         from ..driver import fuse
 
-        fused = fuse(model, target_option(target), shapes, None, CompileOptions(report=say))
+        options = CompileOptions(winograd=form.winograd, report=say)
+        fused = fuse(model, form.target, form.shapes, form.static_inputs, options, form.precision)
         say("looking for kernels to tune")
         extracted = extract_tasks(fused.module, fused.target)
     left_out = ", ".join(f"{count} with {reason}" for reason, count in extracted.without_choice.items())

@@ -20,6 +20,7 @@ from relaxc.autotune.run_kernels import (
     run_kernels,
     time_in_turns,
 )
+from relaxc.runtime.tensors import ElementType
 from relaxc.targets.registry import CpuTarget
 
 OPTIONS = RunOptions(threads=1, repetitions=(6, 8), max_seconds=0.1)
@@ -67,6 +68,15 @@ def test_results_are_compared_at_the_scale_of_the_largest() -> None:
     assert not compare_results([np.array([1000.0, 0.001, 0.0, np.inf])], expected, 1e-4).ok
     assert not compare_results([np.array([1000.0, np.nan, np.nan, np.inf])], expected, 1e-4).ok
     assert compare_results([np.zeros(0)], [np.zeros(0)], 1e-4).ok
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_results_may_differ_by_their_rounding(dtype: str) -> None:
+    kind = ElementType.named(dtype).numpy
+    expected = np.array([1.0, 0.5]).astype(kind)
+    next_number = np.array([1.0 + (2**-7 if dtype == "bfloat16" else 2**-10), 0.5]).astype(kind)
+    assert compare_results([next_number], [expected], 1e-4).ok
+    assert not compare_results([np.array([1.1, 0.5]).astype(kind)], [expected], 1e-4).ok
 
 
 def test_copies_of_an_argument_hold_the_same_values() -> None:

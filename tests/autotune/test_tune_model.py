@@ -145,6 +145,40 @@ def test_records_that_do_not_fit_are_ignored_with_a_notice(
     assert "is ignored: " in capfd.readouterr().err
 
 
+@pytest.fixture
+def product(tmp_path: Path) -> tuple[Path, Path]:
+    """The product of two inputs, and values for the second one."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 64]),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [64, 32]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [8, 32])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "product.onnx")
+    np.savez(tmp_path / "w.npz", w=np.random.default_rng(0).standard_normal((64, 32), np.float32))
+    return tmp_path / "product.onnx", tmp_path / "w.npz"
+
+
+def test_the_kernels_are_those_of_a_compilation_with_the_same_options(
+    product: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, weights = product
+    for precision, inner in (("fp32", 64), ("bf16", 32)):
+        records = tmp_path / f"{precision}.records"
+        command = ["tune", str(model), "-o", str(records), "--static-inputs", str(weights), "--threads", "1"]
+        assert _run([*command, "--precision", precision, "--trials", "1", "--search", "random"]) == 0
+        trial = next(r for r in read_records(records).records if r.purpose is Purpose.TRIAL)
+        assert trial.candidate.measurement.ok
+        assert trial.workload["packed_before"] == 1  # a weight, although the model takes it as an input
+        assert trial.workload["inner"] == inner  # bf16 goes in pairs
+    assert _run(["tune", str(model), "--precision", "int8"]) == 1
+    assert "int8" in capfd.readouterr().err
+
+
 def _run(arguments: list[str]) -> int:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
