@@ -135,7 +135,7 @@ def _weights(block: SBlock, panel_axis: int) -> tirx.Var:
 def _tile_number(values: Sequence[tirx.Expr], sweep: PanelSweep) -> tirx.Expr:
     number: tirx.Expr = tirx.const(0, "int32")
     for axis in sweep.row_axes:
-        number = number * axis.tiles + values[axis.axis] // axis.rows
+        number = number * axis.tiles + values[axis.axis] // axis.rows % axis.tiles
     return number
 
 

@@ -15,10 +15,17 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ..machine import Machine
 from ..prefetch import PanelSweep, RowTiles, mark_prefetch
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest
+from .blocks import (
+    anchor_block,
+    inline_epilogue,
+    inline_spatial_producers,
+    is_parameter,
+    loop_extents,
+    parallelise_nest,
+)
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
-from .spatial import schedule_rest
+from .spatial import schedule_rest, vectorise_inner
 
 KIND = "conv2d_nchwc"
 
@@ -26,7 +33,8 @@ KIND = "conv2d_nchwc"
 @dataclass(frozen=True)
 class Conv2dWorkload:
     """A convolution: images, output channel blocks, output height and width (None if symbolic), window, input
-    channels, and the lanes of an output and of an input block (1 where the input is not blocked)."""
+    channels, the lanes of an output and of an input block (1 where the input is not blocked), and whether the
+    kernel pads the input."""
 
     images: int | None
     out_blocks: int
@@ -36,6 +44,7 @@ class Conv2dWorkload:
     channels: int
     lanes: int
     in_lanes: int
+    padded: bool
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,10 @@ class Conv2dConfig:
     Attributes:
         tile: the accumulators in a row of the output: columns by output-channel blocks.
         height: in how many rows of the output a tile has accumulators.
-        rows_outside: whether all output channels of a row are computed before the next row, not all rows of
-            some channels before the next channels.
+        bands: how many bands of rows the output is cut into. All output channels of a band are computed
+            before the next band, and all rows of some channels in it before the next channels.
+        strips: whether each band pads the rows of the input that it needs, on the thread that reads them, not
+            the kernel all rows at its start.
         images_inside: whether some channels of all images are computed before the next channels.
         staged: see ``place_tile``.
         window_inside: whether a block of input channels goes through the whole window before the next block.
@@ -56,7 +67,8 @@ class Conv2dConfig:
 
     tile: RegisterTile
     height: int
-    rows_outside: bool
+    bands: int
+    strips: bool
     images_inside: bool
     staged: bool
     window_inside: bool
@@ -64,11 +76,19 @@ class Conv2dConfig:
     prefetch: bool
 
 
+_FEW_BANDS = 3
+"""Finer cuts than the coarsest ones were never better."""
+_MOST_IMBALANCE = 1.05
+"""How much longer than the mean a thread may take."""
+_BAND_ROWS = 5
+"""Bands with as many rows spend little on the rows of the input that two bands need."""
+
+
 class Conv2dTemplate:
     """See the module's description."""
 
     name = "conv2d"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> Conv2dWorkload | None:
         anchor = anchor_block(sch, KIND)
@@ -78,21 +98,25 @@ class Conv2dTemplate:
         (crop,) = sch.get_consumers(anchor)
         _, _, height, width, _ = loop_extents(sch, crop)
         source = sch.get(anchor).reads[0].source
+        padded = not is_parameter(sch, source)
         in_lanes = int(source.shape[4]) if len(source.shape) == 5 else 1
         if sch.get(anchor).reads[1].source.dtype == "int32":
             in_lanes //= 2  # pairs of channels
         if out_blocks is None or lanes is None or R is None or S is None or C is None:
             return None
-        return Conv2dWorkload(images, out_blocks, height, width, (R, S), C, lanes, in_lanes)
+        return Conv2dWorkload(images, out_blocks, height, width, (R, S), C, lanes, in_lanes, padded)
 
     def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:
         for tile, height in _tiles(workload, machine):
             choices = itertools.product(
-                _orders(workload), _stagings(workload, tile), _window_orders(workload), _unrollings(workload)
+                _orders(workload, height, machine),
+                _stagings(workload, tile),
+                _window_orders(workload),
+                _unrollings(workload),
             )
-            for (rows_outside, images_inside), staged, window_inside, unroll in choices:
+            for (bands, strips, images_inside), staged, window_inside, unroll in choices:
                 config = Conv2dConfig(
-                    tile, height, rows_outside, images_inside, staged, window_inside, unroll, prefetch=False
+                    tile, height, bands, strips, images_inside, staged, window_inside, unroll, prefetch=False
                 )
                 yield config
                 if _prefetchable(workload, config):
@@ -101,25 +125,30 @@ class Conv2dTemplate:
     def default(self, workload: Conv2dWorkload, machine: Machine) -> Conv2dConfig:
         tile = best_tile(_problem(workload), machine)
         staged = True in _stagings(workload, tile) and _steps(workload) >= STAGING_STEPS
+        bands = _strip_bands(workload, machine)
         config = Conv2dConfig(
             tile,
             height=1,
-            rows_outside=False,
-            images_inside=_weights_outweigh_images(workload, tile, machine),
+            bands=bands,
+            strips=bands > 1,
+            images_inside=bands == 1 and _weights_outweigh_images(workload, tile, machine),
             staged=staged or False not in _stagings(workload, tile),
-            window_inside=True in _window_orders(workload),
+            # Window outside: the weights are read in the order in which they lie in memory.
+            window_inside=_window_orders(workload)[0],
             unroll=1,
             prefetch=False,
         )
         sweep = _sweep(workload, config)
-        return replace(config, prefetch=sweep is not None and sweep.gains_from_prefetching)
+        # The weights of the second band and those behind it come from the cache already.
+        return replace(config, prefetch=bands == 1 and sweep is not None and sweep.gains_from_prefetching)
 
     def apply(self, sch: Schedule, workload: Conv2dWorkload, config: Conv2dConfig) -> None:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
-        schedule_rest(sch, anchor, last)
-        _tile(sch, anchor, last, config)
+        strip = [_padding(sch, anchor, last)] if config.strips else []
+        schedule_rest(sch, anchor, last, *strip)
+        _tile(sch, anchor, last, config, *strip)
         step = _accumulate(sch, anchor, workload, config)
         sweep = _sweep(workload, config)
         if config.prefetch and sweep is not None:
@@ -154,9 +183,44 @@ def _unrollings(workload: Conv2dWorkload) -> tuple[int, ...]:
     return tuple(steps for steps in (1, 2, 4) if (inner % steps == 0 and steps < inner) or steps == 1)
 
 
-def _orders(workload: Conv2dWorkload) -> tuple[tuple[bool, bool], ...]:
-    """The values of ``rows_outside`` and ``images_inside``."""
-    return ((False, False), (True, False), *(((False, True),) if (workload.images or 1) > 1 else ()))
+def _orders(workload: Conv2dWorkload, height: int, machine: Machine) -> Iterator[tuple[int, bool, bool]]:
+    """The values of ``bands``, ``strips`` and ``images_inside``."""
+    yield 1, False, False
+    if (workload.images or 1) > 1:
+        yield 1, False, True
+    for bands in _bands(workload, height, machine):
+        yield bands, False, False
+        if workload.padded and _is_balanced(bands, workload, machine):
+            yield bands, True, False
+
+
+def _bands(workload: Conv2dWorkload, height: int, machine: Machine) -> list[int]:
+    """The smallest numbers of equal bands that give all threads as much to do; and a band for each tile."""
+    if workload.images is None or workload.height is None:
+        return []
+    rows = workload.height // height
+    counts = [bands for bands in range(2, rows + 1) if rows % bands == 0]
+    balanced = [bands for bands in counts if _is_balanced(bands, workload, machine)]
+    return sorted({*balanced[:_FEW_BANDS], *counts[-1:]})
+
+
+def _strip_bands(workload: Conv2dWorkload, machine: Machine) -> int:
+    """In how many bands the default pads the input; 1 where it is better padded at once.
+
+    A thread that pads what it reads finds it in its own cache, and waits for nobody. But it goes through all
+    weights for every band.
+    """
+    weights = workload.out_blocks * _steps(workload) * workload.lanes * 4
+    if not workload.padded or workload.height is None or weights > machine.l2_bytes:
+        return 1
+    balanced = [b for b in _bands(workload, 1, machine) if _is_balanced(b, workload, machine)]
+    return max((b for b in balanced if workload.height // b >= _BAND_ROWS), default=1)
+
+
+def _is_balanced(bands: int, workload: Conv2dWorkload, machine: Machine) -> bool:
+    """Whether threads that take whole bands of rows have about as much to do as each other."""
+    count = bands * (workload.images or 1)
+    return -(-count // machine.cores) * machine.cores <= _MOST_IMBALANCE * count
 
 
 def _weights_outweigh_images(workload: Conv2dWorkload, tile: RegisterTile, machine: Machine) -> bool:
@@ -172,7 +236,7 @@ def _weights_outweigh_images(workload: Conv2dWorkload, tile: RegisterTile, machi
 
 def _prefetchable(workload: Conv2dWorkload, config: Conv2dConfig) -> bool:
     """Whether a sweep over the rows has time to fetch the next channels' weights."""
-    sweep = None if config.rows_outside else _sweep(workload, config)
+    sweep = _sweep(workload, config)
     return sweep is not None and sweep.lines_per_tile <= sweep.steps
 
 
@@ -195,7 +259,17 @@ def _problem(workload: Conv2dWorkload) -> TileProblem:
     )
 
 
-def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig) -> None:
+def _padding(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> SBlockRV:
+    """The block that writes the input of ``anchor``; what stands before it is part of it."""
+    inline_spatial_producers(sch, keep=[sch.get(block).name_hint for block in (anchor, last)])
+    source = sch.get(anchor).reads[0].source
+    (block,) = (b for b in sch.get_producers(anchor) if sch.get(b).writes[0].source.same_as(source))
+    return block
+
+
+def _tile(
+    sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig, strip: SBlockRV | None = None
+) -> None:
     n, o, h, w, lane = sch.get_loops(last)
     o, o_inner = sch.split(o, [None, config.tile.vectors])
     w, w_inner = sch.split(w, [None, config.tile.rows])
@@ -204,15 +278,19 @@ def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig)
         h, h_inner = sch.split(h, [None, config.height])
         inner = [h_inner, *inner]
     sch.reorder(n, o, h, w, *inner)
-    if config.rows_outside:
-        sch.reorder(h, o)
-        parallelise_nest(sch, [n, h, o])
-    elif config.images_inside:
+    if config.images_inside:
         sch.reorder(o, n)
-        parallelise_nest(sch, [o, n, h])
+        outer = parallelise_nest(sch, [o, n, h])
+    elif config.bands > 1:
+        band, h = sch.split(h, [config.bands, None])
+        sch.reorder(band, o, h)
+        outer = parallelise_nest(sch, [n, band] if strip is not None else [n, band, o, h])
     else:
-        parallelise_nest(sch, [n, o, h])
+        outer = parallelise_nest(sch, [n, o, h])
     place_tile(sch, anchor, last, w, staged=config.staged)
+    if strip is not None:
+        sch.compute_at(strip, outer, preserve_unit_loops=True)
+        vectorise_inner(sch, list(sch.get_loops(strip)))
 
 
 def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
@@ -227,7 +305,7 @@ def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
         step_bytes=workload.lanes * 4,
         row_axes=(
             *((RowTiles(0, 1, images),) if images > 1 else ()),
-            RowTiles(2, config.height, workload.height // config.height),
+            RowTiles(2, config.height, workload.height // config.height // config.bands),
             RowTiles(3, config.tile.rows, -(-workload.width // config.tile.rows)),
         ),
     )

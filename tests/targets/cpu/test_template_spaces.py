@@ -95,7 +95,7 @@ def template_of(kernel: tirx.PrimFunc) -> Template:
 
 
 CASES = [
-    ("conv2d", conv2d, [1, 17, 5, 13]),
+    ("conv2d", conv2d, [1, 17, 8, 13]),
     ("depthwise_conv2d", depthwise_conv2d, [1, 17, 5, 13]),
     ("matmul", matmul, [31, 29]),
     ("attention", attention, [2, 37, 3, 40]),
