@@ -114,7 +114,7 @@ def tune(
     session.limits = place.limits(timing.threads)
     _run(session, report)
     if isinstance(place, ThisMachine) and timing.threads == place.threads():
-        _confirm(session, model, {"target": target_option(target), "shapes": parse_shapes(shape) or None})
+        _confirm(session, model, form)
 
 
 @dataclass(frozen=True)
@@ -178,17 +178,26 @@ def _run(session: Session, report: Path | None) -> None:
         raise KeyboardInterrupt
 
 
-def _confirm(session: Session, model: Path, choices: dict[str, Any]) -> None:
+def _confirm(session: Session, model: Path, form: ModelForm) -> None:
     """Measures the champions inside the model, and drops those that are slower there."""
     from ..driver import compile
     from ..model_contest import hold_model_contest
 
+    build = partial(
+        compile,
+        model,
+        form.target,
+        form.shapes,
+        form.static_inputs,
+        form.precision,
+        options=CompileOptions(winograd=form.winograd),
+    )
     with progress() as say:
         say("comparing the tuned kernels with the defaults inside the model")
         outcome = hold_model_contest(
             session,
-            partial(compile, model, **choices),
-            partial(compile, model, **choices, tuning_records=session.options.records),
+            build,
+            partial(build, tuning_records=session.options.records),
             _CONFIRMATION_SECONDS,
         )
     if outcome is not None:

@@ -33,7 +33,7 @@ def points(function: tirx.PrimFunc) -> list[Conv2dConfig]:
 
 def parallel_loops(function: tirx.PrimFunc) -> int:
     scheduled = schedule_kernel(function, TWO_CORES).function
-    return tvm.IRModule({"f": scheduled}).script().count("T.parallel(")
+    return str(tvm.IRModule({"f": scheduled}).script()).count("T.parallel(")
 
 
 @pytest.mark.parametrize(
