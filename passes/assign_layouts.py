@@ -18,6 +18,7 @@ import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute import conv2d, layout
+from .compute.conv2d_tiles import conv2d_tiles
 from .constants import constant, constant_value
 
 FEW_CHANNELS = 4
@@ -199,7 +200,7 @@ def _dense_conv2d(
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
     if narrow and assigner.depth > 2 and _has_known_extents(data):
         packed = constant(layout.pack_conv2d_weight(weight, assigner.block, assigner.depth))
-        return _convolve(assigner, conv2d.conv2d_tiles, source, packed, geometry, weight.shape[0])
+        return _convolve(assigner, conv2d_tiles, source, packed, geometry, weight.shape[0])
     packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
     return _convolve(assigner, conv2d.conv2d_nchwc, source, packed, geometry, weight.shape[0])
 

@@ -41,7 +41,7 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> re
     if weight is None or weight.ndim != 2:
         return _batched(rewriter, call, block, depth)
     narrow = _dtype(data) == NARROW
-    depth = step_depth(shape[-2], shape[-1], depth) if narrow else depth
+    depth = step_depth(shape[-1], depth) if narrow else depth
     packed = constant(layout.pack_matmul_weight(weight, block, depth))
     product_of = partial(matmul_packed_pairs, depth=depth) if narrow else matmul_packed
     columns = weight.shape[1]

@@ -8,7 +8,7 @@ from tvm import te, tirx
 from tvm.sym import Analyzer
 
 from . import TILE_SLACK, WORKLOAD
-from .pairs import CONV2D_TILES, as_number, bits, load_pair, pair_product
+from .pairs import as_number, bits, load_pair, pair_product
 
 GEOMETRY = "relaxc.conv2d_geometry"
 """The attribute in which a kernel that is one convolution carries its geometry, for later passes."""
@@ -59,9 +59,7 @@ def _windows(extent: tirx.Expr, window: int, stride: int) -> tirx.Expr:
     return Analyzer().simplify(tirx.floordiv(extent - window, stride) + 1)
 
 
-def conv2d_nchwc(
-    x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, kind: str = "conv2d_nchwc"
-) -> te.Tensor:
+def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
     """Convolution with a blocked output.
 
     Args:
@@ -69,7 +67,6 @@ def conv2d_nchwc(
         w: [O/v, R, S, I, v] with I = C / groups; O / groups must be a multiple of v where groups > 1. Or, for
             a blocked x in bfloat16, [O/v, R, S, I/2, v] of pairs (``pairs.py``).
         geometry: strides, padding, dilation, groups.
-        kind: the workload, by which templates know it.
 
     Returns:
         [N, O/v, OH, OW, v].
@@ -87,13 +84,8 @@ def conv2d_nchwc(
         iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
         return te.sum(_product(padded, (n, channel, ih, iw), w(o, r, s, c, lane)), axis=[r, s, c])
 
-    acc = te.compute((N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: kind})
+    acc = te.compute((N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"})
     return te.compute((N, Oo, OH, OW, v), lambda *i: acc(*i), name="crop")
-
-
-def conv2d_tiles(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
-    """The same of pairs, with I padded to whole tiles: x [N, C/32, H, W, 32], w [O/v, R, S, I/2, v]."""
-    return conv2d_nchwc(x, w, geometry, CONV2D_TILES)
 
 
 def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:

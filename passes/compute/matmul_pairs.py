@@ -11,16 +11,21 @@ from .matmul import PANEL_SLACK, aligned, broadcast, original, permuted
 from .pairs import MATMUL_TILES, bits, is_new, join_pair, load_pair, pair_product, pair_start
 
 KIND = "matmul_packed"
+ROWS_OF_A_TASK = 256
+"""What computes on tiles may overrun the last row by fewer."""
 
 
-def step_depth(rows: tirx.Expr, inner: tirx.Expr, depth: int) -> int:
-    """``depth`` where a step of so many elements can be taken: extents are known and it is not too deep."""
-    known = isinstance(rows, tirx.IntImm) and isinstance(inner, tirx.IntImm)
-    return depth if known and int(inner) >= depth else 2
+def step_depth(inner: tirx.Expr, depth: int) -> int:
+    """``depth`` where a step of so many of ``inner`` elements can be taken: they are known, and enough."""
+    return depth if isinstance(inner, tirx.IntImm) and int(inner) >= depth else 2
 
 
 def _kind(depth: int) -> str:
     return KIND if depth == 2 else MATMUL_TILES
+
+
+def _slack(depth: int) -> int:
+    return TILE_SLACK if depth == 2 else ROWS_OF_A_TASK - 1
 
 
 def matmul_packed_pairs(x: te.Tensor, w: te.Tensor, columns: int, depth: int = 2) -> te.Tensor:
@@ -37,7 +42,7 @@ def matmul_packed_pairs(x: te.Tensor, w: te.Tensor, columns: int, depth: int = 2
         pair = load_pair(x, [*outer, tirx.min(m, rows - 1), pair_start(k, int(K), depth)])
         return te.sum(pair_product(pair, w[panel, k, lane]), axis=k)
 
-    shape = (*batch, rows + TILE_SLACK, panels, v)
+    shape = (*batch, rows + _slack(depth), panels, v)
     acc = te.compute(shape, multiply, name="matmul_packed", attrs={WORKLOAD: _kind(depth)})
     return _crop(acc, (*batch, rows, columns), int(v))
 
@@ -51,7 +56,7 @@ def matmul_batched_pairs(
     """
     (*a_batch, M, K), (*b_batch, _, N) = permuted(a.shape, a_axes), permuted(b.shape, b_axes)
     batch = broadcast(a_batch, b_batch)
-    depth = step_depth(M, K, depth) if isinstance(N, tirx.IntImm) else 2
+    depth = step_depth(K, depth) if isinstance(N, tirx.IntImm) else 2
     panels = tirx.floordiv(N + lanes - 1, lanes)
     pairs = tirx.floordiv(K + depth - 1, depth) * (depth // 2)
     panel = _panel(b, b_axes, (K, N), lanes, depth)
@@ -66,7 +71,7 @@ def matmul_batched_pairs(
         return te.sum(pair_product(_row_pair(a, a_axes, row, (k, K), depth), packed(*place)), axis=k)
 
     overrun = 0 if static else PANEL_SLACK
-    shape = (*batch, M + TILE_SLACK, panels + overrun, lanes)
+    shape = (*batch, M + _slack(depth), panels + overrun, lanes)
     acc = te.compute(shape, multiply, name="matmul_batched", attrs={WORKLOAD: _kind(depth)})
     return _crop(acc, (*batch, M, N), lanes)
 

@@ -21,8 +21,8 @@ ROUND = "relaxc.bf16_round"
 
 CONV2D_TILES, MATMUL_TILES = "conv2d_tiles", "matmul_tiles"
 """Workloads whose reduction comes in steps of a tile's depth, not of a pair."""
-TILE_DEPTH = 32
-"""Elements that a row of a tile of AMX holds."""
+TILE_ROWS, TILE_DEPTH = 16, 32
+"""Rows of a tile of AMX, and the elements that one of them holds."""
 
 _PURE = 1
 

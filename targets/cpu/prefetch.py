@@ -15,6 +15,7 @@ from itertools import chain
 import tvm
 import tvm_ffi
 from tvm import tirx
+from tvm.ir.expr import TensorLoad
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
 from tvm.s_tir.schedule import LoopRV
 
@@ -22,6 +23,7 @@ from .machine import CACHE_LINE_BYTES
 
 _PREFETCH = "relaxc.prefetch"
 _MOST_TILES = 48  # With more tiles in a sweep, waiting for memory is a small part of its time.
+_MOST_LINES_A_STEP = 8  # Four products on tiles take as long as so many loads can be added to theirs.
 _FEWEST_BYTES = 4096  # The prefetcher of the processor does well on smaller groups.
 
 
@@ -66,6 +68,26 @@ class PanelSweep:
         return tiles <= _MOST_TILES and group_bytes >= _FEWEST_BYTES and self.lines_per_tile <= self.steps
 
 
+@dataclass(frozen=True)
+class GroupFetch:
+    """How the steps of a sweep share the cache lines of the next group of panels.
+
+    Attributes:
+        lines: of a group.
+        steps: of a whole sweep over one group.
+    """
+
+    lines: int
+    steps: int
+
+    def lines_at(self, step: tirx.Expr) -> list[tirx.Expr]:
+        """The numbers of the lines to be fetched in ``step``; the same in several steps if there are many."""
+        each = min(-(-self.lines // self.steps), _MOST_LINES_A_STEP)
+        if each > 1:
+            return [step * each + line for line in range(each)]
+        return [tirx.floordiv(step, 1 << int(math.log2(self.steps / self.lines)))]
+
+
 def mark_prefetch(sch: Schedule, step: LoopRV, sweep: PanelSweep) -> None:
     """Notes on the innermost reduction loop ``step`` that it shall fetch the next group of panels."""
     row_axes = chain.from_iterable((axis.axis, axis.rows, axis.tiles) for axis in sweep.row_axes)
@@ -104,10 +126,14 @@ def _prefetch(step: tirx.For, sweep: PanelSweep) -> tirx.Stmt:
     element_bytes = int(tvm.DataType(weights.dtype).itemsize)
     between = [0] * (len(weights.shape) - 2)
     place = [values[sweep.panel_axis] + sweep.panels, *between, line * (CACHE_LINE_BYTES // element_bytes)]
-    address = tirx.address_of(tirx.BufferLoad(weights, place))
+    return fetch_line(tirx.BufferLoad(weights, place))
+
+
+def fetch_line(element: TensorLoad) -> tirx.Stmt:
+    """Asks for the cache line of ``element``."""
     # Arguments of the intrinsic: for reading, into the second-level cache, data.
     hints = (tirx.const(number, "int32") for number in (0, 2, 1))
-    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, *hints))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(element), *hints))
 
 
 def _anchor_below(

@@ -1,133 +1,163 @@
 """Matrix products and convolutions on AMX: tiles of accumulators, sixteen rows of sixteen sums each.
 
 Two tiles of rows meet two of columns, or one meets four, so that four independent sums hide the latency of a
-product. Rows are those of a matrix, or neighbouring output columns of a convolution. The finished tiles go
-through a small buffer to the epilogue. ``tile_instructions`` puts the instructions in.
+product and each loaded tile takes part in two. A task computes some rows of a matrix, or of a map, for one group
+of panels, and the epilogue runs on the finished sums. ``tile_instructions`` puts the instructions in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from ....passes.compute.pairs import CONV2D_TILES, MATMUL_TILES
+from ....passes.compute.conv2d_tiles import ROW_PITCH
+from ....passes.compute.matmul_pairs import ROWS_OF_A_TASK
+from ....passes.compute.pairs import CONV2D_TILES, MATMUL_TILES, TILE_ROWS
 from ..machine import Machine
-from ..tile_instructions import TILE_LANES, TILE_ROWS, TilePlan, mark_tiles
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest, unroll_all
+from ..tile_costs import ACCUMULATORS, TileConfig, TileWorkload, cycles
+from ..tile_instructions import TILE_LANES, TilePlan, mark_tiles
+from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest, unroll_all
 from .register_kernel import lanes_must_be_unrolled
 from .spatial import schedule_rest
 
-ACCUMULATORS = 4
-
-
-@dataclass(frozen=True)
-class TileWorkload:
-    """A product on tiles.
-
-    Attributes:
-        kind: ``CONV2D_TILES`` or ``MATMUL_TILES``.
-        rows: of the matrix, or the width of the convolution's result.
-        panels: blocks of columns, or of output channels.
-        lanes: columns in a panel.
-        whole_panels: whether the last panel is full.
-    """
-
-    kind: str
-    rows: int
-    panels: int
-    lanes: int
-    whole_panels: bool
-
-
-@dataclass(frozen=True)
-class TileConfig:
-    """Tiles of ``rows`` rows: ``row_tiles`` of them meet those of ``panels`` panels."""
-
-    rows: int
-    row_tiles: int
-    panels: int
+MOST_POSITIONS = 256
+"""Sums of a task stay in the first-level cache until the epilogue has read them."""
 
 
 class TileProductTemplate:
     """See the module's description."""
 
     name = "tile_product"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> TileWorkload | None:
-        kinds = (kind for kind in (CONV2D_TILES, MATMUL_TILES) if anchor_block(sch, kind) is not None)
-        kind = next(kinds, None)
-        if kind is None:
-            return None
-        anchor = anchor_block(sch, kind)
-        assert anchor is not None
-        (crop,) = sch.get_consumers(anchor)
-        extents = loop_extents(sch, anchor)
-        if kind == CONV2D_TILES:
-            rows, panels, lanes, whole = loop_extents(sch, crop)[3], extents[1], extents[4], True
-        else:
-            *_, panels, lanes, _ = extents
-            *_, rows, columns = loop_extents(sch, crop)
-            whole = panels is not None and lanes is not None and columns == panels * lanes
-        if rows is None or panels is None or lanes is None:
-            return None
-        return TileWorkload(kind, rows, panels, lanes, whole)
+        for kind, describe in ((CONV2D_TILES, _conv2d_workload), (MATMUL_TILES, _matmul_workload)):
+            anchor = anchor_block(sch, kind)
+            if anchor is not None:
+                return describe(sch, anchor)
+        return None
 
     def space(self, workload: TileWorkload, machine: Machine) -> Iterator[TileConfig]:
-        rows = _even_rows(workload.rows)
         for panels in (1, 2):
-            tiles = panels * workload.lanes // TILE_LANES
-            if workload.panels % panels == 0 and tiles <= ACCUMULATORS:
-                most = min(ACCUMULATORS // tiles, -(-workload.rows // rows))
-                yield from (TileConfig(rows, row_tiles, panels) for row_tiles in range(1, most + 1))
+            columns = panels * workload.lanes // TILE_LANES
+            if workload.panels % panels == 0 and columns <= ACCUMULATORS:
+                for row_tiles in range(1, ACCUMULATORS // columns + 1):
+                    for rows, task in _tasks(workload, row_tiles):
+                        yield from _with_sweeps(workload, TileConfig(rows, row_tiles, panels, task, 0), machine)
 
     def default(self, workload: TileWorkload, machine: Machine) -> TileConfig:
-        return max(self.space(workload, machine), key=lambda c: (c.row_tiles * c.panels, c.row_tiles))
+        return min(self.space(workload, machine), key=lambda config: cycles(workload, config, machine))
 
     def apply(self, sch: Schedule, workload: TileWorkload, config: TileConfig) -> None:
         anchor = anchor_block(sch, workload.kind)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
-        split = _split_conv2d if workload.kind == CONV2D_TILES else _split_matmul
-        at = split(sch, last, workload, config)
+        is_conv2d = workload.kind == CONV2D_TILES
+        at = (_split_conv2d if is_conv2d else _split_matmul)(sch, last, workload, config)
         axes = len(sch.get(anchor).iter_vars)
         sch.set_scope(anchor, 0, "local")
         sch.compute_at(anchor, at, preserve_unit_loops=True)
-        tile = sch.blockize(sch.get_loops(anchor)[-axes])
-        row_axis, panel_axis = (3, 1) if workload.kind == CONV2D_TILES else (axes - 4, axes - 3)
-        mark_tiles(sch, tile, TilePlan(config.rows, config.row_tiles, workload.rows, row_axis, panel_axis))
+        row_axis, panel_axis = (2, 1) if is_conv2d else (axes - 4, axes - 3)
+        slack = 0 if is_conv2d else ROWS_OF_A_TASK - 1
+        sweep = workload.sweep_rows(config) if workload.has_constant_weights else 0
+        plan = TilePlan(config.rows, config.row_tiles, slack, row_axis, panel_axis, sweep)
+        mark_tiles(sch, sch.get_loops(anchor)[-axes], plan)
 
 
-def _even_rows(rows: int) -> int:
-    """Rows of a tile, so that the last tile is about as full as the others."""
-    tiles = -(-rows // TILE_ROWS)
-    return -(-rows // tiles)
+def _conv2d_workload(sch: Schedule, anchor: SBlockRV) -> TileWorkload | None:
+    (crop,) = sch.get_consumers(anchor)
+    images, panels, height, width, lanes = loop_extents(sch, crop)
+    steps = math.prod(extent or 0 for extent in loop_extents(sch, anchor)[4:]) // TILE_ROWS
+    if panels is None or height is None or width is None or lanes is None:
+        return None
+    pitch = int(sch.get(anchor).annotations[ROW_PITCH])
+    return TileWorkload(CONV2D_TILES, images or 1, height, width, pitch, panels, lanes, steps, True, True)
+
+
+def _matmul_workload(sch: Schedule, anchor: SBlockRV) -> TileWorkload | None:
+    *batch, _, panels, lanes, pairs = loop_extents(sch, anchor)
+    (crop,) = sch.get_consumers(anchor)
+    *_, rows, columns = loop_extents(sch, crop)
+    if panels is None or lanes is None or pairs is None:
+        return None
+    whole = columns == panels * lanes
+    constant = is_parameter(sch, sch.get(anchor).reads[1].source)
+    products = math.prod(extent or 1 for extent in batch)
+    steps = pairs // TILE_ROWS
+    return TileWorkload(MATMUL_TILES, products, 1, rows, 0, panels, lanes, steps, whole, constant)
+
+
+def _tasks(workload: TileWorkload, row_tiles: int) -> Iterator[tuple[int, int]]:
+    """Rows of a tile, and what a task takes: rows of the matrix, or of the map.
+
+    Where extents are known, no task has fewer rows than a tile: the last tile begins earlier instead.
+    """
+    if workload.width is None:
+        if row_tiles == 2:
+            yield TILE_ROWS, 2 * TILE_ROWS
+    elif workload.kind == CONV2D_TILES:
+        heights = range(1, workload.height + 1) if workload.pitch else (1,)
+        for height in heights:
+            positions = workload.positions(height)
+            fits = workload.height % height == 0 and (positions <= MOST_POSITIONS or height == 1)
+            yield from ((rows, height) for rows in _tile_rows(positions) if fits)
+    else:
+        yield from _matmul_tasks(workload.width, row_tiles)
+
+
+def _matmul_tasks(extent: int, row_tiles: int) -> Iterator[tuple[int, int]]:
+    for rows in _tile_rows(extent):
+        step = rows * row_tiles
+        tasks = {min(extent, step * count) for count in range(1, ROWS_OF_A_TASK // step + 1)}
+        if extent <= ROWS_OF_A_TASK:
+            tasks.add(extent)
+        yield from ((rows, task) for task in sorted(tasks) if extent % task == 0 or extent % task >= rows)
+
+
+def _tile_rows(extent: int) -> list[int]:
+    """Full tiles, or as many that are about equally full."""
+    tiles = -(-extent // TILE_ROWS)
+    return sorted({min(TILE_ROWS, extent), -(-extent // tiles)})
+
+
+def _with_sweeps(workload: TileWorkload, config: TileConfig, machine: Machine) -> Iterator[TileConfig]:
+    """``config``, and with so few tasks in a sweep over panels that their rows stay in the cache."""
+    yield config
+    if workload.kind != MATMUL_TILES or workload.width is None:
+        return
+    row_bytes = workload.steps * TILE_LANES * 4
+    tasks = (machine.l2_bytes // 2) // (row_bytes * config.task)
+    if 0 < tasks < workload.width // config.task:
+        yield TileConfig(config.rows, config.row_tiles, config.panels, config.task, tasks)
 
 
 def _split_conv2d(sch: Schedule, last: SBlockRV, workload: TileWorkload, config: TileConfig) -> LoopRV:
     n, o, h, w, lane = sch.get_loops(last)
     o, o_inner = sch.split(o, [None, config.panels])
-    w, w_inner = sch.split(w, [None, config.rows * config.row_tiles])
-    sch.reorder(n, o, h, w, w_inner, o_inner, lane)
-    parallelise_nest(sch, [n, o, h])
+    h, h_inner = sch.split(h, [None, config.task])
+    sch.reorder(n, o, h, h_inner, w, o_inner, lane)
     sch.vectorize(lane)
     unroll_all(sch, [o_inner])
-    return w
+    return parallelise_nest(sch, [n, o, h])
 
 
 def _split_matmul(sch: Schedule, last: SBlockRV, workload: TileWorkload, config: TileConfig) -> LoopRV:
     *batch, m, n = sch.get_loops(last)
     unrolled = lanes_must_be_unrolled(sch, last, n)
-    m, m_inner = sch.split(m, [None, config.rows * config.row_tiles])
+    m, m_inner = sch.split(m, [None, config.task])
     n, n_inner, lane = sch.split(n, [None, config.panels, workload.lanes])
-    sch.reorder(*batch, n, m, m_inner, n_inner, lane)
+    sweeps = []
+    if config.sweep:
+        sweep, m = sch.split(m, [None, config.sweep])
+        sweeps = [sweep]
+    sch.reorder(*batch, *sweeps, n, m, m_inner, n_inner, lane)
     if workload.whole_panels:
         sch.vectorize(lane)
     elif unrolled:
         sch.unroll(lane)
     unroll_all(sch, [n_inner])
-    return parallelise_nest(sch, [*batch, n, m])
+    return parallelise_nest(sch, [*batch, *sweeps, n, m])

@@ -27,11 +27,11 @@ from relaxc.passes.pipeline import forbid_aliasing
 from relaxc.runtime.processor import missing_features
 from relaxc.runtime.tensors import ElementType, tensor_over
 from relaxc.targets.cpu.schedule_kernels import schedule_kernel
-from relaxc.targets.cpu.templates.tile_products import TileConfig, TileProductTemplate, TileWorkload
+from relaxc.targets.cpu.templates.tile_products import TileProductTemplate
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
-from tests.targets.cpu.test_conv2d_kernels import filters
-from tests.targets.kernel_workloads import Workload, check, normal
+from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
+from tests.targets.kernel_workloads import Workload, check, normal, some_symbolic
 from tests.targets.numpy_reference import Window, conv2d
 
 TARGET = {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+amx-tile", "+amx-bf16", "+avx512bf16"]}
@@ -43,15 +43,17 @@ def rounded(array: np.ndarray) -> np.ndarray:
 
 
 def dense(generator: np.random.Generator, *extents: int) -> Workload:
-    """A product with a constant: [..., M, K] times [K, N]."""
+    """A product with a constant, [..., M, K] times [K, N]; M may be known to the run only."""
     *shape, N = extents
     x, weight = rounded(normal(generator, *shape)), rounded(normal(generator, shape[-1], N))
+    symbolic = some_symbolic(generator, x.shape, range(len(shape) - 1))
     return Workload(
-        f"{x.shape} @ constant {weight.shape}",
+        f"{symbolic} = {x.shape} @ constant {weight.shape}",
         lambda data: relax.op.matmul(data, relax.const(weight, "bfloat16"), out_dtype="float32"),
         [x],
         x.astype(np.float64) @ weight.astype(np.float64),
         TILES,
+        [symbolic],
     )
 
 
@@ -70,39 +72,41 @@ def scores(generator: np.random.Generator, batch: int, tokens: int, heads: int, 
     )
 
 
-def convolution(
-    generator: np.random.Generator, channels: tuple[int, int], size: int, window: Window
-) -> Workload:
+def convolution(generator: np.random.Generator, channels: tuple[int, int], window: Window) -> Workload:
+    """Maps narrower than a tile and wider than two; images may be as many as the run likes."""
     inputs, outputs = channels
-    x = rounded(normal(generator, 1, inputs, 5, size))
+    x = rounded(random_map(generator, inputs, window))
+    if generator.random() < 0.3:
+        x = np.concatenate([x, x, x], axis=3)
     weight = rounded(filters(generator, outputs, inputs, window))
+    symbolic = some_symbolic(generator, x.shape, [0])
     return Workload(
-        f"{x.shape} * {weight.shape}, {window}",
+        f"{symbolic} = {x.shape} * {weight.shape}, {window}",
         lambda data: relax.op.nn.conv2d(
             data,
             relax.const(weight, "bfloat16"),
             strides=window.strides,
             padding=window.padding,
+            dilation=window.dilation,
             out_dtype="float32",
         ),
         [x],
         conv2d(x, weight, window),
         TILES,
+        [symbolic],
     )
 
 
 def random_workload(generator: np.random.Generator) -> Workload:
-    kind = generator.choice(["dense", "scores", "convolution"])
+    kind = generator.choice(["dense", "scores", "convolution", "convolution"])
     if kind == "dense":
-        M, K, N = (int(generator.integers(low, high)) for low, high in ((1, 70), (32, 140), (1, 100)))
-        return dense(generator, M, K, N)
+        M, K, N = (int(generator.integers(low, high)) for low, high in ((1, 100), (32, 140), (1, 100)))
+        return dense(generator, *([3] if generator.random() < 0.2 else []), M, K, N)
     if kind == "scores":
         batch, tokens, heads = (int(extent) for extent in generator.integers(1, (3, 60, 4)))
         return scores(generator, batch, tokens, heads, int(generator.integers(32, 80)))
-    stride, pad = int(generator.integers(1, 3)), int(generator.integers(0, 2))
-    window = Window((int(generator.choice([1, 3])),) * 2, (stride, stride), (pad,) * 4, (1, 1))
     channels = int(generator.integers(5, 70)), int(generator.integers(1, 100))
-    return convolution(generator, channels, int(generator.integers(3, 60)), window)
+    return convolution(generator, channels, random_window(generator))
 
 
 def check_emulated(emulator: str, seed: int, count: int) -> None:
