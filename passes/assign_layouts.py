@@ -18,6 +18,7 @@ import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute import conv2d, layout
+from .compute import conv2d_window_pairs as window_pairs
 from .compute.conv2d_tiles import conv2d_tiles
 from .constants import constant, constant_value
 
@@ -193,7 +194,10 @@ def _dense_conv2d(
     assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
 ) -> Blocked | None:
     narrow = weight.dtype.name == NARROW
-    few = weight.shape[1] <= FEW_CHANNELS and not narrow and not assigner.is_blocked(data)
+    few = weight.shape[1] <= FEW_CHANNELS and not assigner.is_blocked(data)
+    if few and narrow and has_window_pairs(weight, geometry):
+        return _window_pairs(assigner, data, weight, geometry)
+    few = few and not narrow
     blocked = None if few else assigner.as_blocked(data)
     if narrow and blocked is None:
         return None
@@ -203,6 +207,24 @@ def _dense_conv2d(
         return _convolve(assigner, conv2d_tiles, source, packed, geometry, weight.shape[0])
     packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
     return _convolve(assigner, conv2d.conv2d_nchwc, source, packed, geometry, weight.shape[0])
+
+
+def has_window_pairs(weight: np.ndarray, geometry: conv2d.Conv2dGeometry) -> bool:
+    """Whether columns of a window, [O, C, R, S], can be multiplied in pairs."""
+    return weight.shape[3] > 1 and geometry.dilation[1] == 1 and geometry.groups == 1
+
+
+def _window_pairs(
+    assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
+) -> Blocked:
+    tiles = assigner.depth > 2 and _has_known_extents(data) and window_pairs.fits_tile(weight)
+    if tiles:
+        pack, compute = window_pairs.pack_window_tiles, window_pairs.conv2d_window_tiles
+    else:
+        pack, compute = window_pairs.pack_window_pairs, window_pairs.conv2d_window_pairs
+    packed = constant(pack(weight, assigner.block))
+    columns = partial(compute, columns=weight.shape[3])
+    return _convolve(assigner, columns, assigner.visit_expr(data), packed, geometry, weight.shape[0])
 
 
 def _has_known_extents(data: relax.Expr) -> bool:
@@ -269,7 +291,7 @@ def _convolve(
         partial(compute, geometry=geometry),
         source,
         weight,
-        primfunc_name_hint=compute.__name__,
+        primfunc_name_hint=(compute.func if isinstance(compute, partial) else compute).__name__,
         primfunc_attrs={conv2d.GEOMETRY: geometry.as_attribute()},
     )
     return assigner.emit(call, channels)

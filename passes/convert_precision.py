@@ -154,13 +154,15 @@ def _conv2d(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
 def _multiplies_narrow(converter: PrecisionConverter, call: ir.Call, weight: np.ndarray) -> bool:
     """Whether the convolution has a kernel for narrow operands.
 
-    Dot products take pairs of channels, and few channels of an input are read where they are, in float32.
+    Dot products take pairs of channels, or pairs of columns where an input has few channels.
     """
     out_channels, channels = weight.shape[:2]
     groups = int(call.attrs.groups)
     if groups > 1 and channels == 1 and out_channels == groups:
         return True
-    return channels % 2 == 0 and (channels > FEW_CHANNELS or converter.is_narrow(call.args[0]))
+    if channels <= FEW_CHANNELS and not converter.is_narrow(call.args[0]):
+        return groups == 1 and weight.shape[3] > 1 and int(call.attrs.dilation[1]) == 1
+    return channels % 2 == 0
 
 
 def _matmul(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:

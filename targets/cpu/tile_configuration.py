@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 
 from tvm import tirx
 
-from ...passes.compute.pairs import TILE_ROWS
-
 SUMS, LEFT, RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)
 _PALETTE, _ROW_BYTES, _WORDS = 1, 64, 8
 _THREAD_BEGINS = "pragma_parallel_launch_point"
@@ -26,25 +24,27 @@ def right_operands(row_tiles: int) -> tuple[int, ...]:
     return RIGHT if row_tiles > 1 else (*RIGHT, LEFT[1])
 
 
-def full_tiles(rows: int, row_tiles: int) -> Configuration:
-    """All tiles of rows have ``rows`` of them."""
+def full_tiles(rows: int, row_tiles: int, pairs: int) -> Configuration:
+    """All tiles of rows have ``rows`` of them, of ``pairs`` pairs."""
     right = right_operands(row_tiles)
-    return _configuration({tile: TILE_ROWS if tile in right else rows for tile in (*SUMS, *LEFT, *RIGHT)})
+    return _configuration({tile: rows for tile in (*SUMS, *LEFT) if tile not in right}, right, pairs)
 
 
-def low_tiles(first: tirx.Expr, second: tirx.Expr) -> Configuration:
+def low_tiles(first: tirx.Expr, second: tirx.Expr, pairs: int) -> Configuration:
     """Two tiles of rows meet two of columns, and have ``first`` and ``second`` rows."""
-    left = {SUMS[0]: first, SUMS[1]: first, LEFT[0]: first, SUMS[2]: second, SUMS[3]: second, LEFT[1]: second}
-    return _configuration({**left, **dict.fromkeys(RIGHT, TILE_ROWS)})
+    rows = {SUMS[0]: first, SUMS[1]: first, LEFT[0]: first, SUMS[2]: second, SUMS[3]: second, LEFT[1]: second}
+    return _configuration(rows, RIGHT, pairs)
 
 
-def _configuration(rows: Mapping[int, tirx.Expr | int]) -> Configuration:
-    widths = [_ROW_BYTES << 16 * tile for tile in range(4)]
+def _configuration(rows: Mapping[int, tirx.Expr | int], right: Sequence[int], pairs: int) -> Configuration:
+    rows = {**rows, **dict.fromkeys(right, pairs)}
+    bytes_of = {tile: _ROW_BYTES if tile in SUMS or tile in right else 4 * pairs for tile in rows}
+    widths = [sum(bytes_of[4 * half + tile] << 16 * tile for tile in range(4)) for half in range(2)]
     last: tirx.Expr = tirx.const(0, "int64")
     for tile, count in rows.items():
         wide = tirx.const(count, "int64") if isinstance(count, int) else tirx.Cast("int64", count)
         last = last + wide * tirx.const(1 << 8 * tile, "int64")
-    words = [_PALETTE, 0, sum(widths), sum(widths), 0, 0]
+    words = [_PALETTE, 0, *widths, 0, 0]
     return [*(tirx.const(word, "int64") for word in words), last, tirx.const(0, "int64")]
 
 

@@ -27,6 +27,7 @@ from .prefetch import GroupFetch, fetch_line
 from .tile_configuration import (
     LEFT,
     SUMS,
+    Configuration,
     full_tiles,
     in_every_thread,
     load_configuration,
@@ -35,7 +36,6 @@ from .tile_configuration import (
 )
 
 TILE_LANES = 16
-PAIRS_A_STEP = 16
 INTS_A_LINE = CACHE_LINE_BYTES // 4
 _MARK = "relaxc.amx_tiles"
 _DATA_PARALLEL = tirx.IterVar.DataPar
@@ -47,6 +47,7 @@ class TilePlan:
 
     Attributes:
         rows, row_tiles: so many tiles of so many rows at once.
+        pairs: of a row, in a step.
         slack: by how many rows the sums are declared larger than the result; 0 if no part goes beyond it.
         row_axis, panel_axis: which axes of the sums are rows and panels; the last are a panel's columns.
         sweep_rows: rows that meet some panels before the next panels; 0 if those need not be fetched early.
@@ -54,10 +55,16 @@ class TilePlan:
 
     rows: int
     row_tiles: int
+    pairs: int
     slack: int
     row_axis: int
     panel_axis: int
     sweep_rows: int
+
+    @property
+    def configuration(self) -> Configuration:
+        """That of tiles which all have their full height."""
+        return full_tiles(self.rows, self.row_tiles, self.pairs)
 
 
 def mark_tiles(sch: Schedule, nest: LoopRV, plan: TilePlan) -> None:
@@ -72,7 +79,7 @@ def insert_tile_instructions(function: tirx.PrimFunc) -> tirx.PrimFunc:
         plans = [_plan_of(inner) for inner in _found(loop.body, tirx.For) if _MARK in inner.annotations]
         if loop.kind != tirx.ForKind.PARALLEL or not plans:
             return loop
-        return in_every_thread(full_tiles(plans[0].rows, plans[0].row_tiles), loop)
+        return in_every_thread(plans[0].configuration, loop)
 
     def rewrite(loop: tirx.For) -> tirx.Stmt:
         return TiledProduct.of(loop, _plan_of(loop)).statement() if _MARK in loop.annotations else loop
@@ -170,12 +177,11 @@ class TiledProduct:
         assert self.plan.row_tiles == 2
         first, rest = tirx.min(count, self.plan.rows), tirx.max(count - self.plan.rows, 1)
         both, one = self._block([0, self.plan.rows]), self._block([0])
-        full = full_tiles(self.plan.rows, 2)
         return tirx.SeqStmt(
             [
-                *load_configuration(low_tiles(first, rest)),
+                *load_configuration(low_tiles(first, rest, self.plan.pairs)),
                 tirx.IfThenElse(count > self.plan.rows, both, one),
-                *load_configuration(full),
+                *load_configuration(self.plan.configuration),
             ]
         )
 
@@ -212,8 +218,8 @@ class TiledProduct:
         *outer, (pair, pairs) = self.reduced
         loops = [(tirx.Var(var.name, var.ty.dtype), extent) for var, extent in outer]
         step = tirx.Var("step", pair.ty.dtype)
-        at = {old: new for (old, _), (new, _) in zip(outer, loops, strict=True)} | {pair: step * PAIRS_A_STEP}
-        loops.append((step, pairs // PAIRS_A_STEP))
+        at = {old: new for (old, _), (new, _) in zip(outer, loops, strict=True)} | {pair: step * self.plan.pairs}
+        loops.append((step, pairs // self.plan.pairs))
         body = [self._load_left(LEFT[i], offset, at) for i, offset in enumerate(offsets)]
         right_tiles = right_operands(self.plan.row_tiles)
         for c, column in enumerate(columns):
@@ -234,7 +240,7 @@ class TiledProduct:
             return []
         steps, panels = math.prod(extent for _, extent in loops), self._extent(self.plan.panel_axis)
         block_rows = self.plan.rows * self.plan.row_tiles
-        lines = panels * steps * PAIRS_A_STEP * self._extent(-1) // INTS_A_LINE
+        lines = panels * steps * self.plan.pairs * self._extent(-1) // INTS_A_LINE
         fetch = GroupFetch(lines, steps * -(-self.plan.sweep_rows // block_rows))
         at: tirx.Expr = tirx.floordiv(
             tirx.floormod(self.axes[self.plan.row_axis].at(row), self.plan.sweep_rows), block_rows

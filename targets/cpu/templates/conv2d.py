@@ -100,7 +100,7 @@ class Conv2dTemplate:
         source = sch.get(anchor).reads[0].source
         padded = not is_parameter(sch, source)
         in_lanes = int(source.shape[4]) if len(source.shape) == 5 else 1
-        if sch.get(anchor).reads[1].source.dtype == "int32":
+        if in_lanes > 1 and sch.get(anchor).reads[1].source.dtype == "int32":
             in_lanes //= 2  # pairs of channels
         if out_blocks is None or lanes is None or R is None or S is None or C is None:
             return None

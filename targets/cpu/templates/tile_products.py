@@ -64,18 +64,25 @@ class TileProductTemplate:
         row_axis, panel_axis = (2, 1) if is_conv2d else (axes - 4, axes - 3)
         slack = 0 if is_conv2d else ROWS_OF_A_TASK - 1
         sweep = workload.sweep_rows(config) if workload.has_constant_weights else 0
-        plan = TilePlan(config.rows, config.row_tiles, slack, row_axis, panel_axis, sweep)
+        pairs = _pairs_a_step(loop_extents(sch, anchor)[-1] or 0)
+        plan = TilePlan(config.rows, config.row_tiles, pairs, slack, row_axis, panel_axis, sweep)
         mark_tiles(sch, sch.get_loops(anchor)[-axes], plan)
 
 
 def _conv2d_workload(sch: Schedule, anchor: SBlockRV) -> TileWorkload | None:
     (crop,) = sch.get_consumers(anchor)
     images, panels, height, width, lanes = loop_extents(sch, crop)
-    steps = math.prod(extent or 0 for extent in loop_extents(sch, anchor)[4:]) // TILE_ROWS
+    reduced = [extent or 0 for extent in loop_extents(sch, anchor)[4:]]
+    steps = math.prod(reduced) // _pairs_a_step(reduced[-1])
     if panels is None or height is None or width is None or lanes is None:
         return None
     pitch = int(sch.get(anchor).annotations[ROW_PITCH])
     return TileWorkload(CONV2D_TILES, images or 1, height, width, pitch, panels, lanes, steps, True, True)
+
+
+def _pairs_a_step(pairs: int) -> int:
+    """A whole row of a tile; all pairs where they are less."""
+    return TILE_ROWS if pairs % TILE_ROWS == 0 else pairs
 
 
 def _matmul_workload(sch: Schedule, anchor: SBlockRV) -> TileWorkload | None:
