@@ -27,9 +27,10 @@ typedef union {
 
 static __thread config_t config;
 static __thread tile_t tiles[8];
-static long executed;
+static long executed, configured;
 
 long amx_emulator_executed(void) { return executed; }
+long amx_emulator_configured(void) { return configured; }
 
 static void refuse(const char *reason) {
     fprintf(stderr, "amx_emulator: %s\n", reason);
@@ -91,6 +92,7 @@ static int decode(const uint8_t *code, const greg_t *state, instruction_t *out) 
 }
 
 static void configure(const uint8_t *memory) {
+    __atomic_add_fetch(&configured, 1, __ATOMIC_RELAXED);
     memcpy(&config, memory, 64);
     memset(tiles, 0, sizeof tiles);
     if (config.palette != 1 || config.start_row != 0) refuse("palette 1 from row 0 is all that is emulated");

@@ -6,28 +6,37 @@ The emulator ends its process where AMX would refuse something, so everything ru
 from __future__ import annotations
 
 import ctypes
-import functools
+import mmap
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 import tvm
-from tvm import relax, te
+import tvm_ffi
+from tvm import relax, te, tirx
 
+from relaxc.passes.compute.conv2d import Conv2dGeometry
+from relaxc.passes.compute.conv2d_tiles import conv2d_tiles
 from relaxc.passes.compute.layout import pack_matmul_weight
 from relaxc.passes.compute.matmul_pairs import matmul_packed_pairs
 from relaxc.passes.compute.pairs import TILE_DEPTH
 from relaxc.passes.pipeline import forbid_aliasing
 from relaxc.runtime.processor import missing_features
 from relaxc.runtime.tensors import ElementType, tensor_over
+from relaxc.targets.cpu.machine import Machine
 from relaxc.targets.cpu.schedule_kernels import schedule_kernel
 from relaxc.targets.cpu.templates.tile_products import TileProductTemplate
+from relaxc.targets.cpu.tile_costs import TileConfig, TileWorkload
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
 from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
@@ -36,6 +45,7 @@ from tests.targets.numpy_reference import Window, conv2d
 
 TARGET = {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+amx-tile", "+amx-bf16", "+avx512bf16"]}
 TILES = frozenset({"tile_product"})
+THREADS = 2
 
 
 def rounded(array: np.ndarray) -> np.ndarray:
@@ -105,8 +115,8 @@ def random_workload(generator: np.random.Generator) -> Workload:
     if kind == "scores":
         batch, tokens, heads = (int(extent) for extent in generator.integers(1, (3, 60, 4)))
         return scores(generator, batch, tokens, heads, int(generator.integers(32, 80)))
-    channels = int(generator.integers(5, 70)), int(generator.integers(1, 100))
-    return convolution(generator, channels, random_window(generator))
+    inputs = int(generator.integers(1, 5) if generator.random() < 0.2 else generator.integers(5, 70))
+    return convolution(generator, (inputs, int(generator.integers(1, 100))), random_window(generator))
 
 
 def check_emulated(emulator: str, seed: int, count: int) -> None:
@@ -117,20 +127,45 @@ def check_emulated(emulator: str, seed: int, count: int) -> None:
     assert library.amx_emulator_executed() > 0
 
 
+def check_any_schedule(emulator: str, seed: int, count: int) -> None:
+    """The same with points of the space in the place of the default, as for a machine with a small cache."""
+    chosen = random.Random(seed)
+
+    def default(self: TileProductTemplate, workload: TileWorkload, machine: Machine) -> TileConfig:
+        small = replace(machine, l2_bytes=1 << 14)
+        return chosen.choice(list(self.space(workload, small)))
+
+    TileProductTemplate.default = default  # type: ignore[method-assign]
+    check_emulated(emulator, seed, count)
+
+
 def check_bounds(emulator: str) -> None:
     """A narrow result whose last panel has a single column, which LLVM would store with twice its width."""
     library = ctypes.CDLL(emulator)
     rows = columns = 17
     generator = np.random.default_rng(0)
-    weight = rounded(normal(generator, 40, columns))
+    weight = rounded(normal(generator, 64, columns))
     memory = np.full(2 * rows * columns + 128, 0xAA, np.uint8)
     memory = memory[-memory.ctypes.data % 64 :][: 2 * rows * columns + 64]
     result = tensor_over(memory[: 2 * rows * columns], (rows, columns), ElementType.named("bfloat16"))
     packed = pack_matmul_weight(weight, TILE_DEPTH, TILE_DEPTH)
-    x = tvm.runtime.tensor(rounded(normal(generator, rows, 40)))
+    x = before_forbidden_page(rounded(normal(generator, rows, 64)))
     _narrow_product(x.shape, packed.shape, columns)(x, tvm.runtime.tensor(packed), result)
     assert library.amx_emulator_executed() > 0
+    assert library.amx_emulator_configured() <= THREADS
     np.testing.assert_array_equal(memory[2 * rows * columns :], 0xAA)
+
+
+def before_forbidden_page(array: np.ndarray) -> tvm.runtime.Tensor:
+    """A copy of ``array``, whole cache lines; reading behind its end ends the process."""
+    assert array.nbytes % 64 == 0
+    size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = np.frombuffer(mmap.mmap(-1, size + mmap.PAGESIZE), np.uint8)
+    last = ctypes.c_void_p(pages.ctypes.data + size)
+    assert ctypes.CDLL(None).mprotect(last, mmap.PAGESIZE, 0) == 0
+    memory = pages[size - array.nbytes : size]
+    memory[:] = array.reshape(-1).view(np.uint8)
+    return tensor_over(memory, array.shape, ElementType.named(str(array.dtype)))
 
 
 def _narrow_product(left: tuple[int, ...], right: tuple[int, ...], columns: int) -> Callable[..., None]:
@@ -160,8 +195,9 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_emulated(emulator: Path, statement: str) -> None:
     code = f"from tests.targets.cpu import test_tile_products as tests; tests.{statement}"
     folder = Path(__file__).parents[3]
+    environment = {**os.environ, "TVM_NUM_THREADS": str(THREADS)}
     finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=os.environ, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
 
@@ -170,13 +206,87 @@ def test_random_products_agree_with_numpy(emulator: Path, seed: int) -> None:
     run_emulated(emulator, f"check_emulated({str(emulator)!r}, {seed}, 40)")
 
 
-def test_nothing_is_written_behind_a_narrow_result(emulator: Path) -> None:
+def test_every_schedule_computes_the_same(emulator: Path) -> None:
+    run_emulated(emulator, f"check_any_schedule({str(emulator)!r}, 1, 30)")
+
+
+def test_nothing_is_touched_behind_operands_and_narrow_results(emulator: Path) -> None:
     run_emulated(emulator, f"check_bounds({str(emulator)!r})")
 
 
-def test_four_tiles_are_summed_at_a_time() -> None:
-    template, machine = TileProductTemplate(), resolve(TARGET).machine
-    workload = functools.partial(TileWorkload, "matmul_tiles", lanes=32, whole_panels=True)
-    assert template.default(workload(rows=128, panels=4), machine) == TileConfig(16, 2, 1)
-    assert template.default(workload(rows=7, panels=4), machine) == TileConfig(7, 1, 2)
-    assert template.default(workload(rows=28, panels=3), machine) == TileConfig(14, 2, 1)
+MATRIX = TileWorkload("matmul_tiles", 1, 1, 128, 0, 4, 32, 24, True, True)
+MAP = TileWorkload("conv2d_tiles", 1, 14, 14, 16, 8, 32, 72, True, True)
+
+
+@pytest.mark.parametrize(
+    ("workload", "tiles"),
+    [
+        (MATRIX, (16, 2, 1)),
+        (replace(MATRIX, width=7), (7, 1, 2)),  # a row of tiles meets four columns of them
+        (replace(MATRIX, width=28), (14, 2, 1)),
+        (replace(MATRIX, width=None), (16, 2, 1)),
+        (replace(MAP, height=7, width=7, pitch=9), (16, 2, 1)),  # no row of this map fills a tile
+    ],
+)
+def test_four_tiles_are_summed_at_a_time(workload: TileWorkload, tiles: tuple[int, int, int]) -> None:
+    config = TileProductTemplate().default(workload, resolve(TARGET).machine)
+    assert (config.rows, config.row_tiles, config.panels) == tiles
+
+
+def test_rows_of_a_large_matrix_stay_in_the_cache_while_panels_pass_by() -> None:
+    deep, machine = replace(MATRIX, width=4096, steps=96, panels=24), resolve(TARGET).machine
+    config = TileProductTemplate().default(deep, machine)
+    assert 0 < config.sweep * config.task * 96 * 64 <= machine.l2_bytes
+
+
+def scheduled_product(rows: int | tirx.Var) -> tirx.PrimFunc:
+    x, w = te.placeholder((rows, 768), "bfloat16", name="x"), te.placeholder((24, 384, 32), "int32", name="w")
+    function = te.create_prim_func([x, w, matmul_packed_pairs(x, w, 768, TILE_DEPTH)])
+    return schedule_kernel(function, resolve(TARGET).machine).function
+
+
+def scheduled_convolution(size: int, window: int, stride: int) -> tirx.PrimFunc:
+    x = te.placeholder((1, 4, size, size, 32), "bfloat16", name="x")
+    w = te.placeholder((4, window, window, 64, 32), "int32", name="w")
+    geometry = Conv2dGeometry((stride, stride), (window // 2,) * 4, (1, 1), 1)
+    function = te.create_prim_func([x, w, conv2d_tiles(x, w, geometry)])
+    return schedule_kernel(function, resolve(TARGET).machine).function
+
+
+def instructions(node: object) -> Counter[str]:
+    """How often each of LLVM's intrinsics stands in ``node``."""
+    return Counter(re.findall(r"llvm\.(?:x86\.)?(\w+)", str(node)))
+
+
+def loops(function: tirx.PrimFunc) -> list[tirx.For]:
+    found: list[tirx.For] = []
+    tvm_ffi.structural_walk(function, (tirx.For, found.append))
+    return found
+
+
+KERNELS = [
+    *(scheduled_product(rows) for rows in (32, 128, 197)),
+    *(
+        scheduled_convolution(*numbers)
+        for numbers in ((56, 1, 1), (56, 3, 1), (28, 3, 2), (14, 3, 1), (7, 3, 1))
+    ),
+]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_each_loaded_tile_takes_part_in_two_products(kernel: tirx.PrimFunc) -> None:
+    counts = [instructions(loop.body) for loop in loops(kernel)]
+    assert any(count["tdpbf16ps"] == count["tileloadd64"] == 4 for count in counts)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_tiles_are_configured_once_by_each_thread(kernel: tirx.PrimFunc) -> None:
+    assert instructions(kernel)["ldtilecfg"] == instructions(kernel)["tilerelease"] == 1
+    assert not any(instructions(loop.body)["ldtilecfg"] for loop in loops(kernel))
+
+
+def test_the_next_panel_is_fetched_while_tiles_are_multiplied() -> None:
+    rows, panel_lines = 128, 768 * 32 * 2 // 64
+    step = next(loop for loop in loops(scheduled_product(rows)) if instructions(loop.body)["prefetch"])
+    blocks, steps = rows // 32, 24
+    assert instructions(step.body)["prefetch"] * blocks * steps >= panel_lines
