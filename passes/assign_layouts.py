@@ -18,8 +18,8 @@ import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute import conv2d, layout
-from .compute import conv2d_window_pairs as window_pairs
 from .compute.conv2d_tiles import conv2d_tiles
+from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
 from .constants import constant, constant_value
 
 FEW_CHANNELS = 4
@@ -195,36 +195,18 @@ def _dense_conv2d(
 ) -> Blocked | None:
     narrow = weight.dtype.name == NARROW
     few = weight.shape[1] <= FEW_CHANNELS and not assigner.is_blocked(data)
-    if few and narrow and has_window_pairs(weight, geometry):
-        return _window_pairs(assigner, data, weight, geometry)
-    few = few and not narrow
-    blocked = None if few else assigner.as_blocked(data)
+    tiles = narrow and assigner.depth > 2 and _has_known_extents(data)
+    if few and narrow and has_pairs_of_columns(weight, geometry):
+        packed, product = choose_product(weight, assigner.block, tiles)
+        source = assigner.visit_expr(data)
+        return _convolve(assigner, product, source, constant(packed), geometry, weight.shape[0])
+    blocked = None if few and not narrow else assigner.as_blocked(data)
     if narrow and blocked is None:
         return None
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
-    if narrow and assigner.depth > 2 and _has_known_extents(data):
-        packed = constant(layout.pack_conv2d_weight(weight, assigner.block, assigner.depth))
-        return _convolve(assigner, conv2d_tiles, source, packed, geometry, weight.shape[0])
-    packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
-    return _convolve(assigner, conv2d.conv2d_nchwc, source, packed, geometry, weight.shape[0])
-
-
-def has_window_pairs(weight: np.ndarray, geometry: conv2d.Conv2dGeometry) -> bool:
-    """Whether columns of a window, [O, C, R, S], can be multiplied in pairs."""
-    return weight.shape[3] > 1 and geometry.dilation[1] == 1 and geometry.groups == 1
-
-
-def _window_pairs(
-    assigner: LayoutAssigner, data: relax.Expr, weight: np.ndarray, geometry: conv2d.Conv2dGeometry
-) -> Blocked:
-    tiles = assigner.depth > 2 and _has_known_extents(data) and window_pairs.fits_tile(weight)
-    if tiles:
-        pack, compute = window_pairs.pack_window_tiles, window_pairs.conv2d_window_tiles
-    else:
-        pack, compute = window_pairs.pack_window_pairs, window_pairs.conv2d_window_pairs
-    packed = constant(pack(weight, assigner.block))
-    columns = partial(compute, columns=weight.shape[3])
-    return _convolve(assigner, columns, assigner.visit_expr(data), packed, geometry, weight.shape[0])
+    product = conv2d_tiles if tiles else conv2d.conv2d_nchwc
+    packed = layout.pack_conv2d_weight(weight, assigner.block, assigner.depth if tiles else 2)
+    return _convolve(assigner, product, source, constant(packed), geometry, weight.shape[0])
 
 
 def _has_known_extents(data: relax.Expr) -> bool:

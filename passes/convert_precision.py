@@ -161,7 +161,7 @@ def _multiplies_narrow(converter: PrecisionConverter, call: ir.Call, weight: np.
     if groups > 1 and channels == 1 and out_channels == groups:
         return True
     if channels <= FEW_CHANNELS and not converter.is_narrow(call.args[0]):
-        return groups == 1 and weight.shape[3] > 1 and int(call.attrs.dilation[1]) == 1
+        return bool(groups == 1 and weight.shape[3] > 1 and int(call.attrs.dilation[1]) == 1)
     return channels % 2 == 0
 
 

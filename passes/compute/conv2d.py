@@ -84,7 +84,9 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
         iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
         return te.sum(_product(padded, (n, channel, ih, iw), w(o, r, s, c, lane)), axis=[r, s, c])
 
-    acc = te.compute((N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"})
+    acc = te.compute(
+        (N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"}
+    )
     return te.compute((N, Oo, OH, OW, v), lambda *i: acc(*i), name="crop")
 
 

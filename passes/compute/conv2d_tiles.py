@@ -1,8 +1,8 @@
 """Two-dimensional convolution by matrix tiles, whose rows are positions of the result.
 
-A tile's rows lie at equal distances in memory, so they cannot skip the edge of a padded map. They run over it: the
-result gets as many positions in a row as the padded map has, and those on the edge are left out at the end.
-So narrow maps fill tiles, too. A strided convolution reads a copy that is split by phases: in each of them,
+A tile's rows lie at equal distances in memory, so they cannot skip the edge of a padded map. They run over
+it: the result gets as many positions in a row as the padded map has, and those on the edge are left out at
+the end. So narrow maps fill tiles, too. A strided convolution reads a copy that is split by phases: in each of them,
 neighbouring results have neighbouring operands.
 """
 
@@ -40,8 +40,8 @@ def conv2d_tiles(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
         return te.sum(pair_product(load_pair(positions.source, index), w[o, r, s, c, lane]), axis=[r, s, c])
 
     attributes = {WORKLOAD: CONV2D_TILES, ROW_PITCH: pitch if positions.may_wrap else 0}
-    shape = (x.shape[0], Oo, (OH - 1) * pitch + OW, v)
-    acc = te.compute(shape, multiply, name="conv2d_tiles", attrs=attributes)
+    places = (OH - 1) * pitch + OW
+    acc = te.compute((x.shape[0], Oo, places, v), multiply, name="conv2d_tiles", attrs=attributes)
     shape = (x.shape[0], Oo, OH, OW, v)
     return te.compute(shape, lambda n, o, h, w, lane: acc(n, o, h * pitch + w, lane), name="crop")
 
@@ -59,7 +59,7 @@ class _Positions:
     def __init__(self, x: te.Tensor, geometry: Conv2dGeometry, window: tuple[int, int]) -> None:
         self.strides, self.dilation = geometry.strides, geometry.dilation
         H, W = (int(extent) for extent in x.shape[2:4])
-        self.height, self.width = map(int, geometry.output_extents(*x.shape[2:4], *window))
+        self.height, self.width = map(int, geometry.output_extents(x.shape[2], x.shape[3], *window))
         self.may_wrap = self.strides == (1, 1) or not _rows_fill_tiles(self.width)
         reach = [(extent - 1) * step for extent, step in zip(window, self.dilation, strict=True)]
         split = self.may_wrap and self.strides != (1, 1)

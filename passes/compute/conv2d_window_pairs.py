@@ -1,10 +1,14 @@
 """Convolution of an input with few channels, in bfloat16: pairs are neighbours in a row of the window.
 
-Channels of a picture are too few for blocks. The plain layout NCHW has the window's columns side by side, which is
-what dot products of pairs want; tiles want longer rows, so for them all channels of a column come together.
+Channels of a picture are too few for blocks. The plain layout NCHW has the window's columns side by side,
+which is what dot products of pairs want; tiles want longer rows, so for them all channels of a column come
+together.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from tvm import te, tirx
@@ -22,6 +26,20 @@ from .pairs import (
     pair_product,
     pair_start,
 )
+
+
+def has_pairs_of_columns(weight: np.ndarray, geometry: Conv2dGeometry) -> bool:
+    """Whether columns of a window, [O, C, R, S], can be multiplied in pairs."""
+    return bool(weight.shape[3] > 1) and geometry.dilation[1] == 1
+
+
+def choose_product(
+    weight: np.ndarray, block: int, tiles: bool
+) -> tuple[np.ndarray, Callable[..., te.Tensor]]:
+    """``weight``, packed, and the definition that reads it; on tiles if these are wanted and fit."""
+    if tiles and _fits_tile(weight):
+        return pack_window_tiles(weight, block), partial(conv2d_window_tiles, columns=weight.shape[3])
+    return pack_window_pairs(weight, block), partial(conv2d_window_pairs, columns=weight.shape[3])
 
 
 def pack_window_pairs(weight: np.ndarray, block: int) -> np.ndarray:
@@ -64,9 +82,9 @@ def _padded(x: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
     return te.compute((N, C, H + top + bottom, W + left + right), inside_or_zero, name="pad")
 
 
-def fits_tile(weight: np.ndarray) -> bool:
+def _fits_tile(weight: np.ndarray) -> bool:
     """Whether a row of a tile holds a row of the window, with all of its channels."""
-    return weight.shape[3] * _even(weight.shape[1]) <= TILE_DEPTH
+    return bool(weight.shape[3] * _even(weight.shape[1]) <= TILE_DEPTH)
 
 
 def _even(channels: int) -> int:
@@ -94,8 +112,8 @@ def conv2d_window_tiles(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, co
 
     def multiply(n: tirx.Var, o: tirx.Var, place: tirx.Var, lane: tirx.Var) -> tirx.Expr:
         row = tirx.floordiv(place, OW) * geometry.strides[0] + r * geometry.dilation[0]
-        first = tirx.floormod(place, OW) * (geometry.strides[1] * channels) + 2 * k
-        pair = load_pair(together, [n, row, first])
+        column = tirx.floormod(place, OW) * geometry.strides[1] + tirx.floordiv(2 * k, channels)
+        pair = load_pair(together, [n, row, column, tirx.floormod(2 * k, channels)])
         return te.sum(pair_product(pair, w[o, r, k, lane]), axis=[r, k])
 
     attributes = {WORKLOAD: CONV2D_TILES, ROW_PITCH: 0}
@@ -105,14 +123,13 @@ def conv2d_window_tiles(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, co
 
 
 def _channels_together(x: te.Tensor, geometry: Conv2dGeometry, channels: int) -> te.Tensor:
-    """x, padded: [N, H', W' * channels], the bits."""
+    """x, padded: [N, H', W', channels], the bits."""
     top, left, bottom, right = geometry.padding
     N, C, H, W = x.shape
     padded = _padded(x, geometry)
 
-    def together(n: tirx.Var, h: tirx.Var, place: tirx.Var) -> tirx.Expr:
-        w, c = tirx.floordiv(place, channels), tirx.floormod(place, channels)
+    def together(n: tirx.Var, h: tirx.Var, w: tirx.Var, c: tirx.Var) -> tirx.Expr:
         return tirx.if_then_else(c < C, padded(n, c, h, w), tirx.const(0, "uint16"))
 
-    shape = (N, H + top + bottom, (W + left + right) * channels)
+    shape = (N, H + top + bottom, W + left + right, channels)
     return te.compute(shape, together, name="channels_together")

@@ -1,8 +1,8 @@
 """The configuration of AMX's tiles: which tile holds what, and how many of its rows are in use.
 
-The eight tiles have fixed parts: four hold sums, two operands from the left, two from the right; where a single
-tile of rows meets four of columns, one more from the right. Setting the configuration takes about a hundred
-cycles and clears all tiles, so a thread does it once for its part of a kernel.
+The eight tiles have fixed parts: four hold sums, two operands from the left, two from the right; where a
+single tile of rows meets four of columns, one more from the right. Setting the configuration clears all tiles
+and is slow, so a thread does it once for its part of a kernel.
 """
 
 from __future__ import annotations

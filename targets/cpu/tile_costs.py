@@ -1,7 +1,8 @@
 """How long a product takes on tiles of AMX, to choose among its schedules.
 
-The numbers are Intel's for Sapphire Rapids (Intel 64 and IA-32 Architectures Optimization Reference Manual, chapter on
-AMX): a product of full tiles every 16 cycles with a latency of 52, 48 bytes a cycle from the second-level cache.
+The numbers are Intel's for Sapphire Rapids (Intel 64 and IA-32 Architectures Optimization Reference Manual,
+chapter on AMX): a product of full tiles every 16 cycles with a latency of 52, and 48 bytes a cycle from the
+second-level cache. None of them could be fitted to measurements yet.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def _block(workload: TileWorkload, config: TileConfig, row_tiles: int) -> float:
 
 
 def _reread(workload: TileWorkload, config: TileConfig, machine: Machine) -> float:
-    """What it takes to read operands again that have left the second-level cache: half of its speed or less."""
+    """What it takes to read operands again that have left the second-level cache, at a third of its speed."""
     assert workload.width is not None
     panel_bytes = workload.panels * workload.steps * workload.lanes * TILE_ROWS * 4
     rows = workload.width * max(workload.height, 1)

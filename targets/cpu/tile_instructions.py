@@ -2,8 +2,8 @@
 
 A processor with AMX has eight tiles of sixteen rows of 64 bytes, a configuration that says how much of each
 is in use, and tdpbf16ps: rows of 16 pairs times 16 rows of pairs, added to 16 sums a row in float32 (Intel
-Architecture Instruction Set Extensions Programming Reference, chapter 3). ``tile_configuration`` has every thread set
-the configuration before its part of a kernel, so that none stands in a loop.
+Architecture Instruction Set Extensions Programming Reference, chapter 3). ``tile_configuration`` has every
+thread set the configuration before its part of a kernel, so that none stands in a loop.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TilePlan:
 
 
 def mark_tiles(sch: Schedule, nest: LoopRV, plan: TilePlan) -> None:
-    """Has ``nest``, the loops around a block of products, one for each of its axes, become tile instructions."""
+    """Has ``nest``, loops around a block of products, one for each of its axes, become tile instructions."""
     sch.annotate(nest, _MARK, list(astuple(plan)))
 
 
@@ -84,7 +84,9 @@ def insert_tile_instructions(function: tirx.PrimFunc) -> tirx.PrimFunc:
     def rewrite(loop: tirx.For) -> tirx.Stmt:
         return TiledProduct.of(loop, _plan_of(loop)).statement() if _MARK in loop.annotations else loop
 
-    return tvm_ffi.structural_map(tvm_ffi.structural_map(function, (tirx.For, configure)), (tirx.For, rewrite))
+    return tvm_ffi.structural_map(
+        tvm_ffi.structural_map(function, (tirx.For, configure)), (tirx.For, rewrite)
+    )
 
 
 def _plan_of(loop: tirx.For) -> TilePlan:
@@ -160,7 +162,7 @@ class TiledProduct:
         return self._with_whole_part(tirx.IfThenElse(start + task <= extent, self._rows(task), rest))
 
     def _rows(self, count: int) -> tirx.Stmt:
-        """A number of rows that is known, and no less than a tile's: the last tile may overlap the one before."""
+        """A known number of rows, no less than a tile's: the last tile may overlap the one before."""
         rows, together = self.plan.rows, self.plan.row_tiles
         offsets = [min(first, count - rows) for first in range(0, count, rows)]
         blocks = count // (rows * together)
@@ -218,7 +220,9 @@ class TiledProduct:
         *outer, (pair, pairs) = self.reduced
         loops = [(tirx.Var(var.name, var.ty.dtype), extent) for var, extent in outer]
         step = tirx.Var("step", pair.ty.dtype)
-        at = {old: new for (old, _), (new, _) in zip(outer, loops, strict=True)} | {pair: step * self.plan.pairs}
+        at = {old: new for (old, _), (new, _) in zip(outer, loops, strict=True)} | {
+            pair: step * self.plan.pairs
+        }
         loops.append((step, pairs // self.plan.pairs))
         body = [self._load_left(LEFT[i], offset, at) for i, offset in enumerate(offsets)]
         right_tiles = right_operands(self.plan.row_tiles)
@@ -271,7 +275,7 @@ class TiledProduct:
         return _call("tilestored64", _tile(tile), address, tirx.const(stride, "int64"))
 
     def _with_whole_part(self, body: tirx.Stmt) -> tirx.Stmt:
-        """``body`` behind what does nothing, but shows TVM how far tiles reach: their buffer stays as large."""
+        """``body`` behind what does nothing, but shows TVM how far tiles reach, so that their buffer does."""
         last = tirx.BufferLoad(self.sums.source, [axis.at(axis.extent - 1) for axis in self.axes])
         return tirx.SeqStmt([tirx.Evaluate(tirx.address_of(last)), body])
 

@@ -1,8 +1,8 @@
 """Matrix products and convolutions on AMX: tiles of accumulators, sixteen rows of sixteen sums each.
 
 Two tiles of rows meet two of columns, or one meets four, so that four independent sums hide the latency of a
-product and each loaded tile takes part in two. A task computes some rows of a matrix, or of a map, for one group
-of panels, and the epilogue runs on the finished sums. ``tile_instructions`` puts the instructions in.
+product and each loaded tile takes part in two. A task computes some rows of a matrix, or of a map, for one
+group of panels, and the epilogue runs on the finished sums. ``tile_instructions`` puts the instructions in.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class TileProductTemplate:
             if workload.panels % panels == 0 and columns <= ACCUMULATORS:
                 for row_tiles in range(1, ACCUMULATORS // columns + 1):
                     for rows, task in _tasks(workload, row_tiles):
-                        yield from _with_sweeps(workload, TileConfig(rows, row_tiles, panels, task, 0), machine)
+                        yield from _with_sweeps(
+                            workload, TileConfig(rows, row_tiles, panels, task, 0), machine
+                        )
 
     def default(self, workload: TileWorkload, machine: Machine) -> TileConfig:
         return min(self.space(workload, machine), key=lambda config: cycles(workload, config, machine))

@@ -82,10 +82,13 @@ def random_mixture(generator: np.random.Generator) -> Workload:
 
 
 def random_convolution(generator: np.random.Generator) -> Workload:
-    """Dense, grouped by whole blocks, or depthwise."""
+    """Dense, of an input with few channels, grouped by whole blocks, or depthwise."""
     window = random_window(generator, largest=4)
-    kind = generator.choice(["dense", "dense", "grouped", "depthwise"])
-    if kind == "dense":
+    kind = generator.choice(["dense", "dense", "few", "grouped", "depthwise"])
+    if kind == "few":
+        inputs, outputs, groups = int(generator.integers(1, 5)), int(generator.integers(1, 50)), 1
+        template = "conv2d"
+    elif kind == "dense":
         inputs, outputs, groups = 2 * int(generator.integers(1, 30)), int(generator.integers(1, 50)), 1
         template = "conv2d"
     elif kind == "grouped":
