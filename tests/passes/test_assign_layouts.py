@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tvm
@@ -63,6 +64,23 @@ def test_maps_of_few_channels_are_read_as_they_are() -> None:
             return r
 
     assert laid_out(Picture, normal(1, 3, 9, 11)) == ["conv2d_nchwc", "unpack_nchwc"]
+
+
+@pytest.mark.parametrize(("depth", "kernel"), [(2, "conv2d_window_pairs"), (32, "conv2d_window_tiles")])
+def test_narrow_maps_of_few_channels_have_pairs_of_columns(depth: int, kernel: str) -> None:
+    weight = normal(12, 3, 3, 3).astype(ml_dtypes.bfloat16)
+
+    @I.ir_module
+    class Picture:
+        @R.function
+        def main(x: R.Tensor((1, 3, 9, 11), "bfloat16")):
+            with R.dataflow():
+                c = R.nn.conv2d(x, R.const(weight), padding=1, out_dtype="float32")
+                r = (c,)
+                R.output(r)
+            return r
+
+    assert operators(assign_layouts(Picture, BLOCK, depth)) == [kernel, "unpack_nchwc"]
 
 
 def test_the_last_block_may_have_idle_lanes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
+import pytest
 import tvm
 from tvm import relax
 from tvm.script import ir as I
@@ -174,6 +175,30 @@ def test_an_odd_number_of_channels_is_multiplied_in_float32() -> None:
             return r
 
     assert_converts(Before, After)
+
+
+@pytest.mark.parametrize(("dilation", "narrow"), [((1, 1), True), ((2, 1), True), ((1, 2), False)])
+def test_few_channels_are_multiplied_by_pairs_of_columns(dilation: tuple[int, int], narrow: bool) -> None:
+    weight = FILTERS[:, :3]
+
+    @I.ir_module
+    class Picture:
+        @R.function
+        def main(x: R.Tensor((1, 3, 9, 9), "float32")):
+            with R.dataflow():
+                y = R.nn.conv2d(x, R.const(weight), dilation=dilation)
+                r = (y,)
+                R.output(r)
+            return r
+
+    found: list[str] = []
+
+    def visit(expr: relax.Expr) -> None:
+        if isinstance(expr, tvm.ir.Call) and expr.op.name == "relax.nn.conv2d":
+            found.append(str(expr.args[0].ty.dtype.dtype))
+
+    relax.analysis.post_order_visit(convert_precision(Picture, "bfloat16")["main"], visit)
+    assert found == ["bfloat16" if narrow else "float32"]
 
 
 def test_what_no_narrow_value_reaches_stays_as_it_is() -> None:
