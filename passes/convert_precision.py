@@ -162,7 +162,7 @@ def _multiplies_narrow(converter: PrecisionConverter, call: ir.Call, weight: np.
         return True
     if channels <= FEW_CHANNELS and not converter.is_narrow(call.args[0]):
         return bool(groups == 1 and weight.shape[3] > 1 and int(call.attrs.dilation[1]) == 1)
-    return channels % 2 == 0
+    return bool(channels % 2 == 0)
 
 
 def _matmul(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
