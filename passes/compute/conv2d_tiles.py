@@ -2,8 +2,8 @@
 
 A tile's rows lie at equal distances in memory, so they cannot skip the edge of a padded map. They run over
 it: the result gets as many positions in a row as the padded map has, and those on the edge are left out at
-the end. So narrow maps fill tiles, too. A strided convolution reads a copy that is split by phases: in each of them,
-neighbouring results have neighbouring operands.
+the end. So narrow maps fill tiles, too. A strided convolution reads a copy that is split by phases: in each
+of them, neighbouring results have neighbouring operands.
 """
 
 from __future__ import annotations
