@@ -29,6 +29,7 @@ from ..runtime.errors import RelaxcError
 from ..runtime.processor import default_threads
 from ..runtime.signature import Signature
 from ..targets import registry
+from ..targets.cpu.batch_costs import group_images
 from ..targets.cpu.dot_products import packing_for
 from ..targets.cpu.machine import required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
@@ -143,7 +144,9 @@ def fuse(
     direct = precision != "fp32" or not options.winograd
     choose = always_direct if direct else partial(choose_tiling, machine=resolved.machine)
     packing = packing_for(PRECISIONS[precision], resolved.machine)
-    passes = graph_passes(packing.block, PRECISIONS[precision], choose, depth=packing.depth)
+    group = partial(group_images, machine=resolved.machine)
+    dtype = PRECISIONS[precision]
+    passes = graph_passes(packing.block, dtype, choose, depth=packing.depth, group_images=group)
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
     return FusedModel(imported, resolved, module)

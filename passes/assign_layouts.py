@@ -346,15 +346,18 @@ def _mean(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
 
 def _concat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     parts = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
-    if int(call.attrs.axis) != 1 or not any(map(assigner.is_blocked, parts)):
+    axis, channels = int(call.attrs.axis), feature_map_channels(call)
+    if axis not in (0, 1) or channels is None or not any(map(assigner.is_blocked, parts)):
         return None
-    if any((feature_map_channels(part) or 1) % assigner.block for part in parts):
+    if axis == 1 and any((feature_map_channels(part) or 1) % assigner.block for part in parts):
         return None
-    blocked = [part for part in map(assigner.as_blocked, parts) if part is not None]
-    if len(blocked) != len(parts):
-        return None
-    channels = sum(part.channels for part in blocked)
-    return assigner.emit(relax.op.concat([part.expr for part in blocked], axis=1), channels)
+    blocked = [part.expr for part in map(assigner.as_blocked, parts) if part is not None]
+    return assigner.emit(relax.op.concat(blocked, axis), channels) if len(blocked) == len(parts) else None
+
+
+def _strided_slice(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    is_of_images = isinstance(call.args[1], relax.Tuple) and [int(a) for a in call.args[1].fields] == [0]
+    return _unary(assigner, call) if is_of_images else None
 
 
 def _split(assigner: LayoutAssigner, binding: relax.VarBinding) -> list[Blocked] | None:
@@ -394,6 +397,7 @@ _RULES: dict[str, LayoutRule] = {
     "relax.mean": _mean,
     "relax.repeat": _repeat,
     "relax.concat": _concat,
+    "relax.strided_slice": _strided_slice,
     **{f"relax.{op}": _unary for op in _UNARY},
     **{f"relax.{op}": _binary for op in _BINARY},
     **dict.fromkeys(_POOLS, _pool),

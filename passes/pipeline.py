@@ -23,6 +23,7 @@ from .order_shape_functions import order_shape_functions
 from .prepack_matmul import prepack_matmul
 from .replace_constant_divisors import replace_constant_divisors
 from .rewrite import ModulePass
+from .split_batch import GroupImages, all_at_once, split_batch
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class NamedPass:
 
 
 def graph_passes(
-    block: int, dtype: str = "float32", choose_tiling: ChooseTiling = always_direct, *, depth: int = 2
+    block: int,
+    dtype: str = "float32",
+    choose_tiling: ChooseTiling = always_direct,
+    *,
+    depth: int = 2,
+    group_images: GroupImages = all_at_once,
 ) -> tuple[NamedPass, ...]:
     """From an imported module to one whose ``main`` calls fused kernels.
 
@@ -50,6 +56,7 @@ def graph_passes(
         dtype: the type of the values between kernels that are float32 in the module.
         choose_tiling: says which convolutions go by Winograd's method.
         depth: elements that one step of a dot product of bfloat16 takes.
+        group_images: says which operators compute a batch in groups of images.
     """
     transform = relax.transform
     narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
@@ -65,6 +72,7 @@ def graph_passes(
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("replace-constant-divisors", replace_constant_divisors),
         *(narrowings if dtype != "float32" else []),
+        NamedPass("split-batch", partial(split_batch, group=group_images)),
         NamedPass("assign-layouts", partial(assign_layouts, block=block, depth=depth)),
         NamedPass("lower-winograd-conv2d", partial(lower_winograd_conv2d, choose=choose_tiling)),
         *([fusing] if dtype == "float32" else []),

@@ -23,6 +23,7 @@ class Machine:
         vector_registers: how many of them an instruction can name.
         features: instruction-set features, under LLVM's names.
         l1_bytes, l2_bytes: data caches of one core.
+        l3_bytes: the last cache, which cores share.
     """
 
     cores: int
@@ -31,6 +32,7 @@ class Machine:
     features: frozenset[str]
     l1_bytes: int = 32 << 10
     l2_bytes: int = 1 << 20
+    l3_bytes: int = 16 << 20
 
     def lanes(self, dtype: str) -> int:
         """How many elements of ``dtype`` fill a vector."""
@@ -43,7 +45,7 @@ def machine_of(target: tvm.target.Target, cores: int, caches: dict[int, int] | N
     Args:
         target: names the processor.
         cores: threads for one kernel.
-        caches: bytes of a core's data caches by level; cautious sizes are assumed for what is missing.
+        caches: bytes of the data caches by level; cautious sizes are assumed for what is missing.
     """
     features = frozenset(str(feature) for feature in codegen.llvm_get_cpu_features(target))
     wide = "avx512f" in features
@@ -55,6 +57,7 @@ def machine_of(target: tvm.target.Target, cores: int, caches: dict[int, int] | N
         features=features,
         l1_bytes=caches.get(1, Machine.l1_bytes),
         l2_bytes=caches.get(2, Machine.l2_bytes),
+        l3_bytes=caches.get(3, Machine.l3_bytes),
     )
 
 

@@ -485,3 +485,21 @@ def test_sums_of_narrow_integers_stay_wide() -> None:
             return r
 
     laid_out(Quantized, np.full((1, 8, 9, 9), 100, np.int8))
+
+
+def test_images_are_cut_and_joined_in_blocks() -> None:
+    @I.ir_module
+    class Images:
+        @R.function
+        def main(x: R.Tensor((3, 8, 7, 9), "float32")):
+            with R.dataflow():
+                a = R.nn.conv2d(x, R.const(ODD))
+                b = R.strided_slice(a, axes=[0], begin=[2], end=[3])
+                c = R.concat((b, a), axis=0)
+                d = R.mean(c, axis=[2, 3], keepdims=True)
+                r = (d,)
+                R.output(r)
+            return r
+
+    expected = ["pack_nchwc", "conv2d_nchwc", "strided_slice", "concat", "mean", "unpack_nchwc"]
+    assert laid_out(Images, normal(3, 8, 7, 9)) == expected

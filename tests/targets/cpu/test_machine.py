@@ -23,8 +23,8 @@ def test_a_processor_without_avx_has_vectors_of_16_bytes() -> None:
 
 def test_caches_are_what_was_found_or_else_cautious() -> None:
     assert machine("x86-64-v3").l2_bytes == Machine.l2_bytes
-    found = machine("x86-64-v3", {1: 48 << 10, 2: 2 << 20})
-    assert (found.l1_bytes, found.l2_bytes) == (48 << 10, 2 << 20)
+    found = machine("x86-64-v3", {1: 48 << 10, 2: 2 << 20, 3: 64 << 20})
+    assert (found.l1_bytes, found.l2_bytes, found.l3_bytes) == (48 << 10, 2 << 20, 64 << 20)
     assert machine("x86-64-v3", {2: 1 << 19}).l1_bytes == Machine.l1_bytes
 
 
