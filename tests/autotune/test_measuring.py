@@ -96,6 +96,14 @@ def test_timing_ends_when_the_median_is_certain() -> None:
     assert interval_width([1.0, 2.0] * 10) == pytest.approx(0.5)
 
 
+def test_what_is_clearly_slower_needs_no_exact_time() -> None:
+    options = replace(OPTIONS, repetitions=(6, 50), max_seconds=30, confidence_width=0.0)
+    fast, slow = (lambda: time.sleep(0.001)), (lambda: time.sleep(0.003))
+    assert len(time_in_turns([fast, slow], options)[0]) < 50
+    assert len(time_in_turns([slow, fast], options)[0]) == 50
+    assert len(time_in_turns([fast, slow, fast], options)[0]) == 50  # one of them may be a champion
+
+
 def test_caches_can_be_flushed() -> None:
     calls = []
     options = replace(OPTIONS, flush_cache=True, repetitions=(3, 3), warmup=2)
