@@ -48,13 +48,13 @@ class CostModel:
             [point_features(task, list(history.gains), self._machine) for task, history in known]
         )
         targets = np.concatenate([_targets(history) for _, history in known])
-        data = xgboost.DMatrix(features, label=targets)
+        data = xgboost.DMatrix(features, label=targets, nthread=1)
         self._booster = xgboost.train(_PARAMETERS | {"seed": self._seed}, data, num_boost_round=_ROUNDS)
 
     def predict(self, task: Task, points: Sequence[int]) -> Features:
         """The binary logarithm of the gain expected of each point."""
         xgboost = _import_xgboost()
-        rows = xgboost.DMatrix(point_features(task, points, self._machine))
+        rows = xgboost.DMatrix(point_features(task, points, self._machine), nthread=1)
         predicted: Features = self._booster.predict(rows)
         return predicted
 

@@ -189,9 +189,8 @@ def _orders(workload: Conv2dWorkload, height: int, machine: Machine) -> Iterator
     if (workload.images or 1) > 1:
         yield 1, False, True
     for bands in _bands(workload, height, machine):
-        yield bands, False, False
-        if workload.padded and _is_balanced(bands, workload, machine):
-            yield bands, True, False
+        # Where threads can pad their own bands, padding everything first was never better.
+        yield bands, workload.padded and _is_balanced(bands, workload, machine), False
 
 
 def _bands(workload: Conv2dWorkload, height: int, machine: Machine) -> list[int]:

@@ -52,6 +52,11 @@ def test_bands_are_equal() -> None:
     assert {point.bands for point in points(convolution(20, 2)) if point.height == 1} == {1, 2, 4, 10, 20}
 
 
+def test_threads_pad_their_own_bands_where_they_can() -> None:
+    cuts = {(point.bands, point.strips) for point in points(convolution(14, 2)) if point.height == 1}
+    assert cuts == {(1, False), (2, True), (14, True)}  # seven bands are one too many for a thread
+
+
 def test_whole_bands_for_each_thread_are_balanced() -> None:
     strips = {point.bands for point in points(convolution(20, 2)) if point.strips and point.height == 4}
     assert strips == set()  # five bands
