@@ -3,7 +3,8 @@
 Convolutions with constant weights start a region. Element-wise operators, pooling, concatenation and
 means over the picture extend it; whatever else reads a blocked value gets it back in NCHW. Weights and
 per-channel constants are packed here, at compile time. Where the channel count is not a multiple of the
-block, the last block has idle lanes: they may hold anything, since no reduction ever reads them.
+block, the last block has idle lanes: they may hold anything, since reductions pass over them or multiply
+them by zero (once they are cleared, where they need not be finite).
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute import conv2d, layout
-from .compute.conv2d_tiles import conv2d_tiles
+from .compute.conv2d_tiles import conv2d_tiles, has_known_extents
 from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
 from .constants import constant, constant_value
 
 FEW_CHANNELS = 4
 """Inputs with at most this many channels are read as they are: packing would mostly add idle lanes."""
-MOST_MERGED = 2
-"""Up to this many times a block's groups are merged: vectors gain more than the zeros between them cost."""
 NARROW = "bfloat16"
 """Dot products of this type are taken in pairs and added up in float32."""
 
@@ -64,6 +63,7 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
         super().__init__(mod)
         self.block = block
         self.depth = depth
+        self.idle_lanes_are_finite = True
         self.blocked: dict[relax.Var, Blocked] = {}
         self.plain: dict[relax.Var, relax.Expr] = {}
         self.packed: dict[relax.Var, Blocked] = {}
@@ -134,6 +134,8 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
 
     def emit(self, expr: relax.Expr, channels: int) -> Blocked:
         """Binds ``expr``, a blocked tensor."""
+        if isinstance(expr, ir.Call) and expr.op in _DIVERGING:
+            self.idle_lanes_are_finite = False
         return Blocked(self.builder_.emit(expr), channels)
 
     def is_blocked(self, expr: relax.Expr) -> bool:
@@ -195,7 +197,7 @@ def _dense_conv2d(
 ) -> Blocked | None:
     narrow = weight.dtype.name == NARROW
     few = weight.shape[1] <= FEW_CHANNELS and not assigner.is_blocked(data)
-    tiles = narrow and assigner.depth > 2 and _has_known_extents(data)
+    tiles = narrow and assigner.depth > 2 and has_known_extents(data)
     if few and narrow and has_pairs_of_columns(weight, geometry):
         packed, product = choose_product(weight, assigner.block, tiles)
         source = assigner.visit_expr(data)
@@ -204,14 +206,10 @@ def _dense_conv2d(
     if narrow and blocked is None:
         return None
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
-    product = conv2d_tiles if tiles else conv2d.conv2d_nchwc
+    clear = partial(conv2d_tiles, channels=weight.shape[1], clear=not assigner.idle_lanes_are_finite)
+    product = clear if tiles else conv2d.conv2d_nchwc
     packed = layout.pack_conv2d_weight(weight, assigner.block, assigner.depth if tiles else 2)
     return _convolve(assigner, product, source, constant(packed), geometry, weight.shape[0])
-
-
-def _has_known_extents(data: relax.Expr) -> bool:
-    """Whether the height and width of a feature map are numbers."""
-    return all(isinstance(extent, tirx.IntImm) for extent in list(data.ty.shape)[2:])
 
 
 def _grouped_conv2d(
@@ -220,7 +218,7 @@ def _grouped_conv2d(
     out_channels, group_channels = weight.shape[:2]
     if group_channels == 1 and out_channels == geometry.groups:
         return _depthwise_conv2d(assigner, data, weight, geometry)
-    merged = _groups_to_merge(geometry.groups, out_channels // geometry.groups, assigner.block)
+    merged = layout.groups_to_merge(geometry.groups, out_channels // geometry.groups, assigner.block)
     if merged is None:
         return None
     weight = layout.merge_groups(weight, geometry.groups, merged)
@@ -243,13 +241,6 @@ def _depthwise_conv2d(
     # Multiplied in float32: there is nothing to add up in a dot product.
     packed = constant(layout.pack_depthwise_weight(weight.astype(_sum_type(weight)), assigner.block))
     return _convolve(assigner, conv2d.depthwise_conv2d_nchwc, source.expr, packed, geometry, weight.shape[0])
-
-
-def _groups_to_merge(groups: int, out_channels: int, block: int) -> int | None:
-    """How many neighbouring groups of ``out_channels`` fill whole blocks; None if zeros would prevail."""
-    divisors = (count for count in range(1, groups + 1) if groups % count == 0)
-    merged = next((count for count in divisors if count * out_channels % block == 0), groups)
-    return merged if merged <= MOST_MERGED * block else None
 
 
 def _sum_type(operand: np.ndarray) -> str:
@@ -378,6 +369,7 @@ def _split(assigner: LayoutAssigner, binding: relax.VarBinding) -> list[Blocked]
     return parts
 
 
+_DIVERGING = [ir.Op.get(f"relax.{name}") for name in ("divide", "power", "sqrt")]
 _SPLIT = ir.Op.get("relax.split")
 _UNARY = (
     *("abs", "astype", "ceil", "clip", "cos", "erf", "exp", "floor", "negative", "round", "sigmoid", "sign"),

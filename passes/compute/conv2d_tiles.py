@@ -8,7 +8,7 @@ of them, neighbouring results have neighbouring operands.
 
 from __future__ import annotations
 
-from tvm import te, tirx
+from tvm import relax, te, tirx
 
 from . import WORKLOAD
 from .conv2d import Conv2dGeometry
@@ -18,19 +18,28 @@ ROW_PITCH = "relaxc.row_pitch"
 """Positions from one row of a result to the next; 0 if tiles must not go from row to row."""
 
 
-def conv2d_tiles(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
+def has_known_extents(x: relax.Expr) -> bool:
+    """Whether the height and width of a feature map are numbers."""
+    return all(isinstance(extent, tirx.IntImm) for extent in list(x.ty.shape)[2:4])
+
+
+def conv2d_tiles(
+    x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, channels: int, clear: bool = False
+) -> te.Tensor:
     """Convolution of bfloat16 in one group, its extents known.
 
     Args:
         x: [N, C/32, H, W, 32].
         w: [O/v, R, S, I/2, v] of pairs (``pairs.py``), with I padded to whole blocks.
         geometry: strides, padding, dilation.
+        channels: of x, but for the idle lanes of its last block. They are multiplied by zero.
+        clear: whether the idle lanes may hold infinities, or no numbers at all.
 
     Returns:
         [N, O/v, OH, OW, v].
     """
     Oo, R, S, I, v = w.shape  # noqa: E741 - the layout's own letters
-    positions = _Positions(x, geometry, (int(R), int(S)))
+    positions = _Positions(x, geometry, (int(R), int(S)), channels, clear)
     OH, OW, pitch = positions.height, positions.width, positions.pitch
     r, s, c = (te.reduce_axis((0, extent), name) for extent, name in ((R, "r"), (S, "s"), (I, "c")))
 
@@ -56,7 +65,10 @@ class _Positions:
         may_wrap: whether neighbouring positions have neighbouring operands across the ends of rows, too.
     """
 
-    def __init__(self, x: te.Tensor, geometry: Conv2dGeometry, window: tuple[int, int]) -> None:
+    def __init__(
+        self, x: te.Tensor, geometry: Conv2dGeometry, window: tuple[int, int], channels: int, clear: bool
+    ) -> None:
+        self.channels = channels
         self.strides, self.dilation = geometry.strides, geometry.dilation
         H, W = (int(extent) for extent in x.shape[2:4])
         self.height, self.width = map(int, geometry.output_extents(x.shape[2], x.shape[3], *window))
@@ -64,7 +76,8 @@ class _Positions:
         reach = [(extent - 1) * step for extent, step in zip(window, self.dilation, strict=True)]
         split = self.may_wrap and self.strides != (1, 1)
         self.phases = [min(s, far + 1) if split else 1 for s, far in zip(self.strides, reach, strict=True)]
-        self.has_phases = split or any(geometry.padding)
+        has_idle_lanes = channels % int(x.shape[4]) != 0
+        self.has_phases = split or any(geometry.padding) or (clear and has_idle_lanes)
         if not self.has_phases:
             self.source, columns = x, W
         elif self.may_wrap:
@@ -87,7 +100,8 @@ class _Positions:
             n, c, phase, row, column, lane = index
             h = row * strides[0] + tirx.floordiv(phase, self.phases[1]) - top
             w = column * strides[1] + tirx.floormod(phase, self.phases[1]) - left
-            inside = tirx.all(h >= 0, h < H, w >= 0, w < W)
+            used = c * x.shape[4] + lane < self.channels
+            inside = tirx.all(h >= 0, h < H, w >= 0, w < W, used)
             return tirx.if_then_else(inside, bits(x(n, c, h, w, lane)), tirx.const(0, "uint16"))
 
         shape = (*x.shape[:2], self.phases[0] * self.phases[1], *extents, x.shape[4])

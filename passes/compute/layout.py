@@ -9,6 +9,9 @@ from .pairs import interleave_pairs, is_bfloat16
 
 Array = np.ndarray
 
+MOST_MERGED = 2
+"""Up to this many times a block's groups are merged: vectors gain more than the zeros between them cost."""
+
 
 def pack_nchwc(x: te.Tensor, block: int) -> te.Tensor:
     """[N, C, H, W] to [N, C/block, H, W, block]; lanes beyond C are zero."""
@@ -47,6 +50,13 @@ def pack_channel_vector(array: Array, block: int, fill: float = 0.0) -> Array:
     padded = pad_channels(array, 1, block, fill)
     N, C, H, W = padded.shape
     return np.ascontiguousarray(padded.reshape(N, C // block, block, H, W).transpose(0, 1, 3, 4, 2))
+
+
+def groups_to_merge(groups: int, out_channels: int, block: int) -> int | None:
+    """How many neighbouring groups of ``out_channels`` fill whole blocks; None if zeros would prevail."""
+    divisors = (count for count in range(1, groups + 1) if groups % count == 0)
+    merged = next((count for count in divisors if count * out_channels % block == 0), groups)
+    return merged if merged <= MOST_MERGED * block else None
 
 
 def merge_groups(weight: Array, groups: int, merged: int) -> Array:
