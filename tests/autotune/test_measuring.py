@@ -42,7 +42,7 @@ def test_a_group_is_timed_and_compared(native: CpuTarget) -> None:
     first, second, third = run_kernels([built, wrong, built], OPTIONS)
     assert first.ok
     assert third.ok
-    assert 6 <= len(first.seconds) == len(third.seconds) <= 8
+    assert 6 <= len(first.seconds) == len(third.seconds)
     assert second.status is Status.WRONG_RESULT
     assert second.seconds == ()
 
