@@ -21,9 +21,9 @@ ROW_TYPES = ("float32", NARROW)
 def legalize(mod: tvm.IRModule) -> tvm.IRModule:
     """The pass.
 
-    Reshapes stay operators: the virtual machine makes a view, whatever the extents are.
+    Reshapes and views stay operators: the virtual machine makes a view, whatever the extents are.
     """
-    return relax.transform.LegalizeOps(_RULES, skip_ops=["relax.reshape"])(mod)
+    return relax.transform.LegalizeOps(_RULES, skip_ops=["relax.reshape", "relax.memory.view"])(mod)
 
 
 def _clip(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:

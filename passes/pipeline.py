@@ -20,6 +20,8 @@ from .lower_transposed_conv2d import lower_transposed_conv2d
 from .lower_winograd_conv2d import ChooseTiling, always_direct, lower_winograd_conv2d
 from .order_operands import order_operands
 from .order_shape_functions import order_shape_functions
+from .parts_in_place import parts_in_place
+from .place_parts import place_parts
 from .prepack_matmul import prepack_matmul
 from .replace_constant_divisors import replace_constant_divisors
 from .rewrite import ModulePass
@@ -77,6 +79,7 @@ def graph_passes(
         NamedPass("lower-winograd-conv2d", partial(lower_winograd_conv2d, choose=choose_tiling)),
         *([fusing] if dtype == "float32" else []),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block, depth=depth)),
+        NamedPass("parts-in-place", parts_in_place),
         NamedPass("legalize", legalize, required=True),
         NamedPass("fold-legalized-constants", transform.FoldConstant()),
         NamedPass("annotate-patterns", transform.AnnotateTIROpPattern(), required=True),
@@ -97,6 +100,7 @@ def lower_to_virtual_machine() -> tvm.transform.Pass:
             transform.ToNonDataflow(),
             transform.RemovePurityChecking(),
             transform.CallTIRRewrite(),
+            place_parts(),
             transform.StaticPlanBlockMemory(),
             transform.LowerAllocTensor(),
             transform.KillAfterLastUse(),
