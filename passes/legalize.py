@@ -69,8 +69,13 @@ def _max_pool2d(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
 
 def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeRule:
     def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
-        if not _is_last(call.args[0], int(call.attrs.axis)):
-            return _by_tvm(builder, call, op)
+        axis = int(call.attrs.axis) % int(call.args[0].ty.ndim)
+        if not _is_last(call.args[0], axis):
+            single = int(call.args[0].ty.ndim) == 1
+            if single or definition is not rows.softmax_rows or _dtype(call.args[0]) not in ROW_TYPES:
+                return _by_tvm(builder, call, op)
+            columns = _in_float32(partial(rows.softmax_columns, axis=axis))
+            return builder.call_te(columns, call.args[0], primfunc_name_hint="softmax_columns")
         return builder.call_te(_in_float32(definition), call.args[0], primfunc_name_hint=definition.__name__)
 
     return rule

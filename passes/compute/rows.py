@@ -16,6 +16,8 @@ from . import WORKLOAD
 ROW_LANES = 16
 ROW_REDUCTION = "row_reduction"
 """Marks the blocks that reduce a row."""
+COLUMN_REDUCTION = "column_reduction"
+"""Marks the blocks that reduce columns side by side."""
 _MARK = {WORKLOAD: ROW_REDUCTION}
 
 Index = Sequence[tirx.Expr]
@@ -138,6 +140,25 @@ def softmax_rows(x: te.Tensor) -> te.Tensor:
         return te.compute(x.shape, lambda *i: exp(*i) / total(*i[:-1]), name="softmax")
     inverse = te.compute(rows, lambda *i: tirx.const(1, x.dtype) / total(*i), name="row_inverse")
     return te.compute(x.shape, lambda *i: exp(*i) * inverse(*i[:-1]), name="softmax")
+
+
+def softmax_columns(x: te.Tensor, axis: int) -> te.Tensor:
+    """Softmax over an ``axis`` that is not the last one: columns side by side, in vectors."""
+    others = [*x.shape[:axis], *x.shape[axis + 1 :]]
+
+    def without(index: Index) -> Index:
+        return [*index[:axis], *index[axis + 1 :]]
+
+    def column(tensor: te.Tensor, reducer: Reducer, name: str) -> te.Tensor:
+        k = te.reduce_axis((0, x.shape[axis]), "k")
+        place = lambda *i: reducer.reduce(tensor(*i[:axis], k, *i[axis:]), axis=k)  # noqa: E731
+        return te.compute(others, place, name=name, attrs={WORKLOAD: COLUMN_REDUCTION})
+
+    largest = column(x, MAX, "column_max")
+    exp = te.compute(x.shape, lambda *i: exp_below_zero(x(*i) - largest(*without(i))), name="column_exp")
+    total = column(exp, SUM, "column_sum")
+    inverse = te.compute(others, lambda *i: tirx.const(1, x.dtype) / total(*i), name="column_inverse")
+    return te.compute(x.shape, lambda *i: exp(*i) * inverse(*without(i)), name="softmax")
 
 
 def log_softmax_rows(x: te.Tensor) -> te.Tensor:

@@ -63,7 +63,7 @@ def test_rows_are_reduced_by_vectors_of_partial_results(shape: tuple[int | str, 
         (lambda x: relax.op.max(x, axis=[0, 1]), (3, 40), "float32"),
         (lambda x: relax.op.min(x, axis=[0]), (40,), "float32"),
         (lambda x: relax.op.sum(x, axis=[1]), (3, 40), "int64"),
-        (lambda x: relax.op.nn.softmax(x, axis=0), (3, 40), "float32"),
+        (lambda x: relax.op.nn.softmax(x, axis=0), (3, 40), "float64"),
         (lambda x: relax.op.nn.log_softmax(x, axis=1), (3, 40, 2), "float32"),
         (lambda x: relax.op.mean(x), (3, 40), "float32"),
     ],
@@ -71,6 +71,14 @@ def test_rows_are_reduced_by_vectors_of_partial_results(shape: tuple[int | str, 
 def test_the_rest_is_tvms_definition(operator: relax.Expr, shape: tuple[int, ...], dtype: str) -> None:
     module = unary(operator, *shape, dtype=dtype)
     tvm.ir.assert_structural_equal(legalize(module), relax.transform.LegalizeOps()(module))
+
+
+def test_softmax_over_an_outer_axis_works_on_columns_side_by_side() -> None:
+    after = legalize(unary(lambda x: relax.op.nn.softmax(x, axis=1), 2, 3, 7))
+    assert operators(after) == ["softmax_columns"]
+    x = normal(2, 3, 7)
+    power = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(results(after, x)[0], power / power.sum(1, keepdims=True), rtol=1e-5)
 
 
 def test_layer_normalisation_over_two_axes_is_tvms_definition() -> None:

@@ -79,15 +79,30 @@ def _is_plain(sch: Schedule, block: SBlockRV) -> bool:
 
 
 def inline_spatial_producers(sch: Schedule, keep: Collection[str] = ()) -> None:
-    """Inlines intermediate values that reduce nothing and have a single reader.
+    """Inlines intermediate values that reduce nothing, if they have a single reader or are merely moved.
 
     Blocks named in ``keep``, and what they read, stay as they are.
     """
     for block in root_blocks(sch)[:-1]:
         readers = list(sch.get_consumers(block))
         kept = {sch.get(b).name_hint for b in (block, *readers)} & set(keep)
-        if is_spatial(sch, block) and len(readers) == 1 and not kept and may_nest(sch, [block, *readers]):
+        moved = len(readers) > 1 and _only_moves(sch, block) and all(is_spatial(sch, r) for r in readers)
+        single = len(readers) == 1 and may_nest(sch, [block, *readers])
+        result = is_parameter(sch, sch.get(block).writes[0].source)
+        if is_spatial(sch, block) and (single or moved) and not kept and not result:
             sch.compute_inline(block)
+
+
+def _only_moves(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether ``block`` computes nothing: its values are those of other buffers, or constants."""
+    body = sch.get(block).body
+    return isinstance(body, tirx.BufferStore) and _is_load(body.value)
+
+
+def _is_load(value: tirx.Expr) -> bool:
+    if isinstance(value, ir.Call) and isinstance(value.op, ir.Op) and value.op.name == "prim.if_then_else":
+        return all(_is_load(argument) for argument in value.args[1:])
+    return isinstance(value, ir.TensorLoad | tirx.IntImm | tirx.FloatImm)
 
 
 def may_nest(sch: Schedule, blocks: Sequence[SBlockRV]) -> bool:

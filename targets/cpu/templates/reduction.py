@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ....passes.compute import WORKLOAD
-from ....passes.compute.rows import ROW_REDUCTION
+from ....passes.compute.rows import COLUMN_REDUCTION, ROW_REDUCTION
 from ..machine import Machine
 from .blocks import (
     inline_spatial_producers,
@@ -26,19 +26,30 @@ from .blocks import (
 )
 from .spatial import SERIAL_WORK, VECTOR_ELEMENTS, parallelise_outer, schedule_spatial, vectorise_inner
 
+COLUMN_ELEMENTS = 1 << 16
+"""So many elements of columns, of all their rows, are worked on at once: they fit the second-level cache."""
+COLUMN_TASKS = 4
+"""Columns are shared out in so many tasks at least."""
+
 
 @dataclass(frozen=True)
 class ReductionWorkload:
-    """How many leading axes all blocks share as rows; 0 where there are none."""
+    """What is reduced.
+
+    Attributes:
+        row_axes: how many leading axes all blocks share as rows; 0 where there are none.
+        column_axis: the axis of the result that columns run along; None where nothing reduces columns.
+    """
 
     row_axes: int
+    column_axis: int | None = None
 
 
 class ReductionTemplate:
     """See the module's description."""
 
     name = "reduction"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> ReductionWorkload | None:
         if not is_schedulable(sch):
@@ -46,7 +57,8 @@ class ReductionTemplate:
         blocks = root_blocks(sch)
         if all(is_spatial(sch, block) for block in blocks):
             return None
-        return ReductionWorkload(_row_axes(sch))
+        column_axis = _column_axis(sch)
+        return ReductionWorkload(_row_axes(sch) if column_axis is None else 0, column_axis)
 
     def space(self, workload: ReductionWorkload, machine: Machine) -> Iterator[None]:
         yield None
@@ -58,6 +70,9 @@ class ReductionTemplate:
         inline_spatial_producers(sch)
         if workload.row_axes:
             _schedule_rows(sch, workload.row_axes)
+            return
+        if workload.column_axis is not None:
+            _schedule_columns(sch, workload.column_axis)
             return
         for block in root_blocks(sch):
             if is_spatial(sch, block):
@@ -82,6 +97,41 @@ def _row_axes(sch: Schedule) -> int:
     while rows and any(nest[:rows] != nests[-1][:rows] for nest in nests):
         rows -= 1
     return rows
+
+
+def _column_axis(sch: Schedule) -> int | None:
+    """The axis along which columns that lie side by side are reduced, in blocks that are marked so."""
+    marked = [b for b in root_blocks(sch) if sch.get(b).annotations.get(WORKLOAD) == COLUMN_REDUCTION]
+    if not marked:
+        return None
+    stmt = sch.get(marked[0])
+    (column,) = (var.var for var in stmt.iter_vars if var.iter_type == tirx.IterVar.CommReduce)
+    (axis,) = (n for n, region in enumerate(stmt.reads[0].region) if region.min.same_as(column))
+    return axis
+
+
+def _schedule_columns(sch: Schedule, axis: int) -> None:
+    """All blocks of some columns under one parallel loop: what they hand on stays in cache."""
+    *others, last = root_blocks(sch)
+    loops = list(sch.get_loops(last))
+    column, lanes = loops.pop(axis), loops.pop()
+    total = static_product(sch, [*loops, column, lanes])
+    width = _columns_at_once(static_product(sch, loops), static_product(sch, [column]), sch.get(lanes).extent)
+    if width is not None:
+        tile, lanes = sch.split(lanes, [None, width])
+        loops.append(tile)
+    if not loops:
+        loops = [sch.add_unit_loop(column)]
+    sch.reorder(*loops, column, lanes)
+    tasks = sch.fuse(*loops) if len(loops) > 1 else loops[0]
+    if total is None or total >= SERIAL_WORK:
+        sch.parallel(tasks)
+    for block in reversed(others):
+        sch.compute_at(block, tasks, preserve_unit_loops=True)
+        if not is_spatial(sch, block):
+            *inner, reduced = list(sch.get_loops(block))[1:]
+            sch.reorder(reduced, *inner)
+            sch.decompose_reduction(block, reduced)
 
 
 def _reduces_innermost(sch: Schedule, block: SBlockRV) -> bool:
@@ -125,6 +175,19 @@ def _reduced_axes(sch: Schedule, block: SBlockRV) -> int:
     kind = tirx.IterVar.CommReduce
     extents = [var.dom.extent for var in sch.get(block).iter_vars if var.iter_type == kind]
     return max(1, sum(not (isinstance(extent, tirx.IntImm) and int(extent) == 1) for extent in extents))
+
+
+def _columns_at_once(tasks: int | None, rows: int | None, extent: tirx.Expr) -> int | None:
+    """How many columns one task takes: a divisor of all, few enough for the cache and for all threads.
+
+    None, which is all, where their number is symbolic.
+    """
+    if not isinstance(extent, tirx.IntImm):
+        return None
+    total = int(extent)
+    most = min(COLUMN_ELEMENTS // max(rows or 1, 1), total * (tasks or 1) // COLUMN_TASKS)
+    divisors = [width for width in range(1, total + 1) if total % width == 0]
+    return max((width for width in divisors if width <= max(most, VECTOR_ELEMENTS)), default=total)
 
 
 def _loops_of(sch: Schedule, block: SBlockRV, kind: int) -> list[LoopRV]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -15,6 +16,12 @@ SERIAL_WORK = 16384
 PARALLEL_CHUNK = 4096
 """Elements of a one-dimensional walk that one task takes."""
 VECTOR_ELEMENTS = 16
+LEAST_TASKS = 16
+"""Iterations that a loop over tasks should have, so that all threads get their share."""
+LEAST_CUT = 64
+"""Iterations from which a loop is cut where conditions change."""
+MOST_PARTS = 9
+"""A loop cut into so many parts, or more, would take more code than it saves time."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,57 @@ def schedule_spatial(sch: Schedule, block: SBlockRV, config: SpatialConfig = DEF
     if _may_become_one(sch, loops) and _same_index_everywhere(sch, block):
         loops = [sch.fuse(*loops)] if len(loops) > 1 else loops
     total = static_product(sch, loops)
+    serial = total is not None and total < config.serial_work
     if len(loops) == 1:
         loops = list(sch.split(loops[0], [None, config.chunk]))
+    cuts = cut_places(sch, block, loops[-1])
+    if len(loops) > 1 and cuts:
+        if not serial:
+            parallelise_nest(sch, loops[:-1])
+        sch.loop_partition(loops[-1], cuts)
+        return
     outer = vectorise_inner(sch, loops, config.vector)
-    if outer and (total is None or total >= config.serial_work):
+    if outer and not serial:
         parallelise_outer(sch, outer)
 
 
 def parallelise_outer(sch: Schedule, loops: list[LoopRV]) -> None:
-    """Parallelises the loops outside a vector; the innermost of several stays serial, for plain addresses."""
-    parallelise_nest(sch, loops[:-1] if len(loops) > 1 else loops)
+    """Parallelises the loops outside a vector.
+
+    The innermost of several stays serial, for plain addresses, unless that leaves too little to share.
+    """
+    tasks = static_product(sch, loops[:-1])
+    enough = len(loops) > 1 and (tasks is None or tasks >= LEAST_TASKS)
+    parallelise_nest(sch, loops[:-1] if enough else loops)
+
+
+def cut_places(sch: Schedule, block: SBlockRV, loop: LoopRV) -> list[int | None]:
+    """Into what extents ``loop`` falls where ``block`` compares its index with constants: parts of a
+    concatenation, or the edges of padding. Each part is then free of conditions. None is the last; empty
+    where there is nothing to cut.
+    """
+    extent, statement = sch.get(loop).extent, sch.get(block)
+    if not isinstance(extent, tirx.IntImm) or int(extent) < LEAST_CUT:
+        return []
+    axis = statement.iter_vars[-1].var
+    comparisons: list[tirx.Expr] = []
+    for kind in (tirx.LT, tirx.LE, tirx.GT, tirx.GE):
+        tvm_ffi.structural_walk(statement.body, (kind, comparisons.append))
+    places = {place for comparison in comparisons for place in _places(comparison, axis)}
+    inner = sorted(place for place in places if 0 < place < int(extent))
+    if not inner or len(inner) >= MOST_PARTS:
+        return []
+    return [*(end - begin for begin, end in zip([0, *inner], inner, strict=False)), None]
+
+
+def _places(comparison: tirx.Expr, axis: tirx.Var) -> list[int]:
+    """The first index from which on a comparison of ``axis`` with a number is another; empty for others."""
+    a, b = comparison.a, comparison.b
+    if axis.same_as(a) and isinstance(b, tirx.IntImm):
+        return [int(b) + isinstance(comparison, tirx.LE | tirx.GT)]
+    if axis.same_as(b) and isinstance(a, tirx.IntImm):
+        return [int(a) + isinstance(comparison, tirx.LT | tirx.GE)]
+    return []
 
 
 def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:

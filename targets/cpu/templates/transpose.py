@@ -47,7 +47,7 @@ class TransposeTemplate:
     """See the module's description."""
 
     name = "transpose"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> TransposeWorkload | None:
         if not is_schedulable(sch) or not all(is_spatial(sch, block) for block in root_blocks(sch)):

@@ -153,6 +153,31 @@ def test_maps_large_enough_for_several_threads() -> None:
     )
 
 
+def test_odd_parts_are_joined_and_split_again() -> None:
+    """One kernel, whose innermost loop falls into the parts: heads of detectors join their levels so."""
+    generator = np.random.default_rng(0)
+    parts = [normal(generator, 2, 30, width) for width in (1600, 401, 98)]
+    whole = np.concatenate(parts, 2)
+
+    def halves(*data: relax.Expr) -> relax.Expr:
+        joined = relax.op.concat(data, 2)
+        pieces = relax.op.split(joined, [11], 1)
+        first = relax.op.sum(pieces[0], [0, 1])
+        return relax.op.add(first, relax.op.sum(pieces[1], [0, 1]))
+
+    def padded(data: relax.Expr) -> relax.Expr:
+        return relax.op.nn.pad(data, [0, 0, 0, 0, 3, 70])
+
+    edges = np.pad(parts[0], [(0, 0), (0, 0), (3, 70)])
+    check(
+        [
+            Workload("joined", lambda *d: relax.op.concat(d, 2), parts, whole, ELEMENTWISE),
+            Workload("padded", padded, parts[:1], edges, ELEMENTWISE),
+            Workload("split", halves, parts, whole.sum((0, 1), np.float64), ELEMENTWISE | {"reduction"}),
+        ]
+    )
+
+
 def test_types_are_converted() -> None:
     x = np.array([-2.5, -1.0, 0.0, 0.5, 127.9, 1e6], np.float32)
     integers = np.arange(-3, 30, dtype=np.int64)

@@ -52,6 +52,13 @@ def test_large_values_do_not_overflow() -> None:
     check([softmax(x, -1, log=False)])
 
 
+def test_columns_that_lie_side_by_side() -> None:
+    """As detectors' box distributions: many columns, of a number with few divisors, shared by threads."""
+    x = normal(np.random.default_rng(0), 1, 16, 4, 2099)
+    shapes: list[list[Extent] | None] = [None, [1, 16, "sides", "boxes"], ["n", "bins", 4, 2099]]
+    check([softmax(x, 1, log=False, shape=shape) for shape in shapes])
+
+
 def test_masked_elements_get_nothing() -> None:
     x = np.where(np.arange(40) % 3 == 0, np.float32(-np.inf), normal(np.random.default_rng(0), 4, 40))
     check([softmax(x, -1, log=False), softmax(x, -1, log=False, shape=["rows", "columns"])])
