@@ -21,6 +21,7 @@ from tvm import ir, relax, te, tirx
 from .compute import conv2d, layout
 from .compute.conv2d_tiles import conv2d_tiles, has_known_extents
 from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
+from .compute.phases import interleave_phases_nchwc, phases_of
 from .constants import constant, constant_value
 
 FEW_CHANNELS = 4
@@ -109,9 +110,7 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.parts:
             return self.parts[value.tuple_value][int(value.index)]
         is_operator = isinstance(value, ir.Call) and isinstance(value.op, ir.Op)
-        if not is_operator or value.op.name not in _RULES:
-            return None
-        return _RULES[value.op.name](self, value)
+        return _RULES[value.op.name](self, value) if is_operator and value.op.name in _RULES else None
 
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
         if var in self.parts:
@@ -156,17 +155,23 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
         return self.packed[expr]
 
 
+def _interleaving(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
+    """Of a transposed convolution's phases, each of which must begin with a block of its own."""
+    phases = phases_of(assigner.builder_.get()[call.args[0]])
+    if phases is None or phases.channels % assigner.block or not assigner.is_blocked(call.args[1].fields[0]):
+        return None
+    source, shape = assigner.blocked[call.args[1].fields[0]].expr, list(call.ty.shape)
+    interleave = partial(interleave_phases_nchwc, phases=phases, shape=shape)
+    placed = assigner.builder_.call_te(interleave, source, primfunc_name_hint="interleave_phases")
+    return assigner.emit(placed, int(shape[1]))
+
+
 LayoutRule = Callable[[LayoutAssigner, ir.Call], "Blocked | None"]
 
 
-def feature_map_channels(expr: relax.Expr) -> int | None:
-    """C of a value typed [N, C, H, W] with a known C; None otherwise."""
-    return feature_map_channels_of(expr.ty)
-
-
-def feature_map_channels_of(ty: relax.Type) -> int | None:
-    """The same of a type."""
-    shape = getattr(ty, "shape", None)
+def feature_map_channels(value: relax.Expr | relax.Type) -> int | None:
+    """C of a value typed [N, C, H, W], or of such a type, with a known C; None otherwise."""
+    shape = getattr(value if isinstance(value, relax.Type) else value.ty, "shape", None)
     if shape is None or len(shape) != 4 or not isinstance(shape[1], tirx.IntImm):
         return None
     return int(shape[1])
@@ -319,8 +324,7 @@ def _pool(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     source = assigner.blocked[call.args[0]]
     operator, attributes = _POOLS[call.op.name]
     values = {name: getattr(call.attrs, name) for name in attributes}
-    pooled = operator(source.expr, layout=f"NCHW{assigner.block}c", **values)
-    return assigner.emit(pooled, source.channels)
+    return assigner.emit(operator(source.expr, layout=f"NCHW{assigner.block}c", **values), source.channels)
 
 
 def _repeat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
@@ -356,7 +360,7 @@ def _split(assigner: LayoutAssigner, binding: relax.VarBinding) -> list[Blocked]
     call = binding.value
     if not isinstance(call, ir.Call) or call.op != _SPLIT or not isinstance(binding.var, relax.DataflowVar):
         return None
-    channels = [feature_map_channels_of(field) for field in call.ty.fields]
+    channels = [feature_map_channels(field) for field in call.ty.fields]
     whole_blocks = all(c is not None and c % assigner.block == 0 for c in channels)
     if int(call.attrs.axis) != 1 or not whole_blocks or not assigner.is_blocked(call.args[0]):
         return None
@@ -386,6 +390,7 @@ _POOLS: dict[str, tuple[Callable[..., relax.Expr], Sequence[str]]] = {
 
 _RULES: dict[str, LayoutRule] = {
     "relax.nn.conv2d": _conv2d,
+    "relax.call_tir": _interleaving,
     "relax.mean": _mean,
     "relax.repeat": _repeat,
     "relax.concat": _concat,

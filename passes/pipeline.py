@@ -69,7 +69,7 @@ def graph_passes(
         NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
         NamedPass("fold-constants", transform.FoldConstant()),
         NamedPass("order-operands", order_operands),
-        NamedPass("lower-transposed-conv2d", lower_transposed_conv2d),
+        NamedPass("lower-transposed-conv2d", partial(lower_transposed_conv2d, block=block)),
         NamedPass("lower-conv3d", lower_conv3d),
         NamedPass("fold-channel-scale", fold_channel_scale),
         NamedPass("replace-constant-divisors", replace_constant_divisors),

@@ -11,6 +11,7 @@ from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from relaxc.passes.assign_layouts import assign_layouts
 from relaxc.passes.lower_transposed_conv2d import lower_transposed_conv2d
 from tests.passes.module_summary import assert_same_results, normal, operators
 
@@ -50,6 +51,16 @@ def test_results_stay(window: tuple[int, int], attributes: dict[str, Any], symbo
     after = lower_transposed_conv2d(module)
     assert operators(after) == ["nn.conv2d", "interleave_phases"]
     assert_same_results(after, module, normal(2, 3, 5, 4, seed=1))
+
+
+@pytest.mark.parametrize("channels", [13, 5, 32])
+def test_phases_begin_with_blocks_of_their_own_where_that_is_cheap(channels: int) -> None:
+    module = transposed(normal(3, channels, 3, 2), strides=(2, 2), padding=(1, 0))
+    lowered = lower_transposed_conv2d(module, block=16)
+    after = assign_layouts(lowered, block=16)
+    assert_same_results(after, module, normal(2, 3, 5, 4, seed=1))
+    moved = ["interleave_phases", "unpack_nchwc"] if channels > 5 else ["unpack_nchwc", "interleave_phases"]
+    assert [name.rstrip("0123456789") for name in operators(after)][-2:] == moved
 
 
 @pytest.mark.parametrize("attributes", [{"groups": 2}, {"dilation": (2, 1)}], ids=str)
