@@ -297,25 +297,14 @@ def _operand(assigner: LayoutAssigner, arg: relax.Expr, channels: int) -> relax.
     """``arg`` so that it broadcasts over blocked maps of ``channels`` channels; None if it cannot."""
     value = constant_value(arg)
     if value is not None:
-        return _constant_operand(value, channels, assigner.block)
+        packed = layout.pack_operand(value, channels, assigner.block)
+        return None if packed is None else constant(packed)
     if feature_map_channels(arg) == channels:
         blocked = assigner.as_blocked(arg)
         return None if blocked is None else blocked.expr
     if feature_map_channels(arg) == 1:
         return relax.op.expand_dims(assigner.visit_expr(arg), 4)
     return None
-
-
-def _constant_operand(value: np.ndarray, channels: int, block: int) -> relax.Expr | None:
-    if value.size == 1:
-        return constant(value.reshape(()))
-    if value.ndim > 4:
-        return None
-    value = value.reshape((1,) * (4 - value.ndim) + value.shape)
-    if value.shape[1] == channels:
-        # One, not zero, so that a division leaves no infinities in the idle lanes.
-        return constant(layout.pack_channel_vector(value, block, fill=1))
-    return constant(value[..., None]) if value.shape[1] == 1 else None
 
 
 def _pool(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:

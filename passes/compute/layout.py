@@ -59,6 +59,19 @@ def groups_to_merge(groups: int, out_channels: int, block: int) -> int | None:
     return merged if merged <= MOST_MERGED * block else None
 
 
+def pack_operand(value: Array, channels: int, block: int) -> Array | None:
+    """A constant so that it broadcasts over blocked maps of ``channels`` channels; None if it cannot."""
+    if value.size == 1:
+        return value.reshape(())
+    if value.ndim > 4:
+        return None
+    value = value.reshape((1,) * (4 - value.ndim) + value.shape)
+    if value.shape[1] == channels:
+        # One, not zero, so that a division leaves no infinities in the idle lanes.
+        return pack_channel_vector(value, block, fill=1)
+    return value[..., None] if value.shape[1] == 1 else None
+
+
 def merge_groups(weight: Array, groups: int, merged: int) -> Array:
     """[O, I, R, S] of ``groups`` groups to [O, merged * I, R, S]: ``merged`` neighbours become one group.
 
