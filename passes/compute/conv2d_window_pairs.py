@@ -83,8 +83,9 @@ def _padded(x: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
 
 
 def _fits_tile(weight: np.ndarray) -> bool:
-    """Whether a row of a tile holds a row of the window, with all of its channels."""
-    return bool(weight.shape[3] * _even(weight.shape[1]) <= TILE_DEPTH)
+    """Whether a row of the window, with all of its channels, is part of a tile's row, or several of them."""
+    elements = weight.shape[3] * _even(weight.shape[1])
+    return bool(elements <= TILE_DEPTH or elements % TILE_DEPTH == 0)
 
 
 def _even(channels: int) -> int:

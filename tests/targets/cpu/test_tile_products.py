@@ -150,6 +150,14 @@ def check_idle_lanes(emulator: str) -> None:
     check([idle_lanes_without_numbers(np.random.default_rng(0))], TARGET, tolerance=0.01)
 
 
+def check_patches(emulator: str) -> None:
+    """A row of the window takes several tiles: as where a picture is cut into patches."""
+    library = ctypes.CDLL(emulator)
+    generator = np.random.default_rng(0)
+    check([convolution(generator, (3, 40), Window((16, 16), (16, 16), (0, 0, 0, 0), (1, 1)))], TARGET)
+    assert library.amx_emulator_executed() > 0
+
+
 def check_any_schedule(emulator: str, seed: int, count: int) -> None:
     """The same with points of the space in the place of the default, as for a machine with a small cache."""
     chosen = random.Random(seed)
@@ -227,6 +235,10 @@ def run_emulated(emulator: Path, statement: str) -> None:
 
 def test_random_products_agree_with_numpy(emulator: Path, seed: int) -> None:
     run_emulated(emulator, f"check_emulated({str(emulator)!r}, {seed}, 40)")
+
+
+def test_patches_of_a_picture_are_multiplied_on_tiles(emulator: Path) -> None:
+    run_emulated(emulator, f"check_patches({str(emulator)!r})")
 
 
 def test_idle_lanes_that_are_no_numbers_do_not_spread(emulator: Path) -> None:
