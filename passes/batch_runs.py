@@ -51,6 +51,10 @@ def find_runs(bindings: Sequence[relax.Binding]) -> Iterator[relax.Binding | Ope
         for var in relax.analysis.free_vars(binding.value):
             readers.setdefault(var, []).append(binding)
     rest = list(bindings)
+    if any(isinstance(binding, relax.MatchCast) for binding in bindings):
+        # What depends on an extent that is found here does not say so by reading a variable.
+        yield from bindings
+        return
     while rest:
         search = _Search(readers)
         for binding in rest:

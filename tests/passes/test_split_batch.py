@@ -8,6 +8,7 @@ import pytest
 import tvm
 from tvm.script import ir as I
 from tvm.script import relax as R
+from tvm.script import tirx as T
 
 from relaxc.passes.batch_profile import Run
 from relaxc.passes.split_batch import all_at_once, split_batch
@@ -196,6 +197,23 @@ def test_vectors_of_numbers_are_no_images() -> None:
             return a
 
     assert_unchanged(Rows)
+
+
+def test_blocks_that_find_extents_keep_their_order() -> None:
+    @I.ir_module
+    class Found:
+        @R.function
+        def main(x: R.Tensor((2, 6, 9, 7), "float32"), y: R.Tensor(dtype="float32", ndim=1)):
+            n = T.int64()
+            with R.dataflow():
+                a = R.nn.conv2d(x, R.const(POINT))
+                b = R.match_cast(y, R.Tensor((n,), "float32"))
+                c = R.zeros(R.shape([n]), "float32")
+                r = (a, b, c)
+                R.output(r)
+            return r
+
+    assert_unchanged(Found)
 
 
 def test_results_that_leave_the_block_are_joined() -> None:
