@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
 from tvm import ir, tirx
 
+from ..passes.compute.winograd import winograd_matrices
 from ..passes.pipeline import forbid_aliasing
 from ..targets.cpu.kernel_costs import buffers, static_extents
 from ..targets.cpu.kernel_identity import KernelIdentity
-from ..targets.cpu.schedule_kernels import schedule_kernel
+from ..targets.cpu.schedule_kernels import schedule_kernel, schedule_of
+from ..targets.cpu.templates.winograd_conv2d import transformed_filters
 from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Candidate, Knobs
 
@@ -30,7 +33,7 @@ def build_kernel(candidate: Candidate) -> BuiltKernel:
     copies = candidate.copies or (1,) * len(function.params)
     arguments = tuple(
         replace(argument, copies=count)
-        for argument, count in zip(kernel_arguments(function), copies, strict=True)
+        for argument, count in zip(_with_windows(function), copies, strict=True)
     )
     scheduled = schedule_kernel(function, candidate.target.machine, FixedChoice(candidate.knobs)).function
     with candidate.target.tvm_target:
@@ -54,6 +57,17 @@ class FixedChoice:
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
         """Raises ValueError."""
         raise ValueError(reason)
+
+
+def _with_windows(function: tirx.PrimFunc) -> Iterator[ArgumentSpec]:
+    """The arguments of ``function``; transformed filters are marked as such."""
+    filters = transformed_filters(schedule_of(function))
+    for param, argument in zip(function.params, kernel_arguments(function), strict=True):
+        if filters is None or not param.same_as(filters.parameter):
+            yield argument
+            continue
+        G = winograd_matrices(filters.tile).filter
+        yield replace(argument, windows=tuple(map(tuple, G.tolist())))
 
 
 def kernel_arguments(function: tirx.PrimFunc) -> tuple[ArgumentSpec, ...]:

@@ -46,11 +46,23 @@ class ArgumentSpec:
         dtype: element type, a NumPy or ml_dtypes name.
         copies: how many arrays of the same values take turns from call to call. A model that runs reads all
             its other weights between two calls of a kernel; enough copies leave a kernel's weights as cold.
+        windows: the matrix G, if the array holds filters that are transformed by it: of [O, 3, 3, I, v] each
+            window g as G g G^T, in [O, positions, I, v]. Kernels that convolve with the same filters by
+            different algorithms then compute the same.
     """
 
     shape: tuple[int, ...]
     dtype: str
     copies: int = 1
+    windows: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def drawn_shape(self) -> tuple[int, ...]:
+        """Of the random array from which the values are made."""
+        if not self.windows:
+            return self.shape
+        taps = len(self.windows[0])
+        return (self.shape[0], taps, taps, *self.shape[2:])
 
 
 @dataclass(frozen=True)

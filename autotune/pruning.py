@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..targets.cpu.conv2d_algorithms import CHOICE, VERSION
 from ..targets.cpu.kernel_identity import KernelIdentity
 from ..targets.cpu.templates import TEMPLATES
 from .measurement import Knobs
@@ -70,7 +71,7 @@ def _summary(kernel: KernelIdentity, target: TargetKey, records: Sequence[Record
 
 def pruned(records: Sequence[Record], keep: int) -> list[Record]:
     """The contests, baselines and ``keep`` best trials of every kernel of a template's current version."""
-    versions = {template.name: template.version for template in TEMPLATES}
+    versions = {template.name: template.version for template in TEMPLATES} | {CHOICE: VERSION}
     kept: set[int] = set()
     for (kernel, _), group in _by_kernel(records).items():
         if versions.get(kernel.template) != kernel.version:

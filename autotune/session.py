@@ -37,6 +37,14 @@ class Budget:
     seconds: float | None = None
     patience: int = 96
 
+    def after(self, trials: int, seconds: float) -> Budget:
+        """What is left of it."""
+        return Budget(
+            None if self.trials is None else max(0, self.trials - trials),
+            None if self.seconds is None else max(0.0, self.seconds - seconds),
+            self.patience,
+        )
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -87,7 +87,7 @@ class _NoChoiceError(Exception):
 def extract_tasks(module: tvm.IRModule, target: CpuTarget) -> ExtractedTasks:
     """The distinct kernels of a module that is fused but not yet scheduled."""
     calls, weights = call_sites(module), _weight_arguments(module)
-    total = sum(size for arguments in weights.values() for size in arguments.values())
+    total = model_bytes(module)
     tasks: dict[KernelIdentity, Task] = {}
     without: Counter[str] = Counter()
     for variable, function in module.functions_items():
@@ -161,6 +161,16 @@ def _weight_arguments(module: tvm.IRModule) -> Mapping[str, Mapping[int, int]]:
         if isinstance(function, relax.Function):
             relax.analysis.post_order_visit(function, note)
     return found
+
+
+def model_bytes(module: tvm.IRModule) -> int:
+    """Bytes of all constants that kernels are handed."""
+    return sum(size for arguments in _weight_arguments(module).values() for size in arguments.values())
+
+
+def weight_copies(module: tvm.IRModule, name: str, model_bytes: int) -> tuple[int, ...]:
+    """``Task.copies`` for a kernel of ``module``, as part of a model with so many bytes of weights."""
+    return _copies(module[name], _weight_arguments(module)[name], model_bytes)
 
 
 def _copies(function: tirx.PrimFunc, weights: Mapping[int, int], model_bytes: int) -> tuple[int, ...]:

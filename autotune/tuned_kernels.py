@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..passes.compute.winograd import Tiling
+from ..passes.lower_winograd_conv2d import Conv2dExtents
+from ..targets.cpu.conv2d_algorithms import algorithm_knobs, algorithm_of, identify_choice
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .measurement import Knobs
 from .records import Record, TargetKey, read_records
@@ -41,6 +44,11 @@ class TunedKernels:
             self.refuse(kernel, "the default that it was compared with has changed")
             return None
         return champion.knobs
+
+    def algorithm(self, extents: Conv2dExtents, default: Tiling | None) -> Tiling | None:
+        """The champion among a convolution's algorithms; ``default`` if there is none."""
+        knobs = self.knobs(identify_choice(extents), algorithm_knobs(default))
+        return default if knobs is None else algorithm_of(knobs)
 
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
         """Makes a notice."""

@@ -17,12 +17,14 @@ import tvm
 from tvm import relax
 
 from .. import __version__
+from ..autotune.algorithm_tasks import AskedConvolutions
 from ..autotune.records import TargetKey
 from ..autotune.tuned_kernels import TunedKernels
 from ..frontends.imported_model import ImportedModel
 from ..frontends.onnx import import_onnx
+from ..passes.compute.winograd import Tiling
 from ..passes.lift_constants import LiftedModule, lift_constants
-from ..passes.lower_winograd_conv2d import always_direct
+from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents, always_direct
 from ..passes.pipeline import graph_passes, lower_to_virtual_machine
 from ..runtime import Executable, load
 from ..runtime.errors import RelaxcError
@@ -31,7 +33,7 @@ from ..runtime.signature import Signature
 from ..targets import registry
 from ..targets.cpu.batch_costs import group_images
 from ..targets.cpu.dot_products import packing_for
-from ..targets.cpu.machine import required_features
+from ..targets.cpu.machine import Machine, required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
 from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from ..targets.cpu.winograd_costs import choose_tiling
@@ -49,11 +51,16 @@ Model: TypeAlias = str | PathLike[str] | onnx.ModelProto
 
 @dataclass(frozen=True)
 class FusedModel:
-    """A model whose ``main`` calls fused kernels that are not scheduled yet."""
+    """A model whose ``main`` calls fused kernels that are not scheduled yet.
+
+    Attributes:
+        convolutions: those that several algorithms could compute, with the number of their calls.
+    """
 
     imported: ImportedModel
     target: CpuTarget
     module: tvm.IRModule
+    convolutions: Mapping[Conv2dExtents, int]
 
 
 @dataclass(frozen=True)
@@ -118,9 +125,10 @@ def lower(
     """Everything before code generation: import, passes, schedules. Arguments as in ``compile``."""
     if calibration is not None:
         raise RelaxcError("calibration is for int8, which is not available yet: compile without it")
-    fused = fuse(model, target, shapes, static_inputs, options, precision)
+    resolved = registry.resolve(target)
+    tuned = None if tuning_records is None else read_tuned_kernels(Path(tuning_records), resolved)
+    fused = fuse(model, target, shapes, static_inputs, options, precision, tuned)
     options.report("scheduling the kernels")
-    tuned = None if tuning_records is None else read_tuned_kernels(Path(tuning_records), fused.target)
     scheduled = schedule_kernels(fused.module, fused.target.machine, tuned)
     for notice in tuned.notices if tuned else ():
         options.notice(notice)
@@ -134,22 +142,36 @@ def fuse(
     static_inputs: Mapping[str, Array] | None,
     options: CompileOptions,
     precision: str = "fp32",
+    tuned: TunedKernels | None = None,
 ) -> FusedModel:
-    """Everything before the schedules: import and graph passes. Arguments as in ``compile``."""
+    """Everything before the schedules: import and graph passes.
+
+    Arguments as in ``compile``; ``tuned`` knows better than the cost model which algorithms convolve fastest.
+    """
     _refuse_unavailable(precision)
     resolved = registry.resolve(target)
     options.report("importing the model")
     imported = import_onnx(model, shapes, static_inputs)
     options.report("optimising the graph")
     direct = precision != "fp32" or not options.winograd
-    choose = always_direct if direct else partial(choose_tiling, machine=resolved.machine)
+    choose = AskedConvolutions(always_direct if direct else _algorithms(resolved.machine, tuned))
     packing = packing_for(PRECISIONS[precision], resolved.machine)
     group = partial(group_images, machine=resolved.machine)
     dtype = PRECISIONS[precision]
     passes = graph_passes(packing.block, dtype, choose, depth=packing.depth, group_images=group)
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
-    return FusedModel(imported, resolved, module)
+    return FusedModel(imported, resolved, module, {} if direct else choose.calls)
+
+
+def _algorithms(machine: Machine, tuned: TunedKernels | None) -> ChooseTiling:
+    """The cost model's choice for each convolution, unless ``tuned`` has a better one."""
+
+    def choose(extents: Conv2dExtents) -> Tiling | None:
+        default = choose_tiling(extents, machine)
+        return tuned.algorithm(extents, default) if tuned else default
+
+    return choose
 
 
 def read_tuned_kernels(records: Path, target: CpuTarget) -> TunedKernels:

@@ -63,22 +63,23 @@ def hold_model_contest(
     Raises:
         ShapeError: an input of the model has a symbolic extent.
     """
-    champions = _champions(session)
-    if not champions:
+    tuned_before = champions(session)
+    if not tuned_before:
         return None
     baseline, candidate = untuned(), tuned()
     inputs = sample_inputs(baseline.inputs, {})
     default_runs, champion_runs = _kernels_in_turns([baseline, candidate], inputs, seconds)
-    for state in champions:
+    for state in tuned_before:
         session.note_model_run(state, _measured(state, default_runs), _measured(state, champion_runs))
-    kept = len(_champions(session))
-    if kept < len(champions):
+    kept = len(champions(session))
+    if kept < len(tuned_before):
         candidate = tuned()
-    before, after = _whole_runs_in_turns([baseline, candidate], inputs, seconds)
-    return ModelContest(kept, len(champions) - kept, median(before), median(after))
+    before, after = whole_runs_in_turns([baseline, candidate], inputs, seconds)
+    return ModelContest(kept, len(tuned_before) - kept, median(before), median(after))
 
 
-def _champions(session: Session) -> list[TaskState]:
+def champions(session: Session) -> list[TaskState]:
+    """The tasks of which another schedule than the default is champion."""
     return [
         state for state in session.states if state.standing is not None and state.standing.knobs is not None
     ]
@@ -108,7 +109,7 @@ def _by_kernel(calls: Sequence[KernelCall]) -> Mapping[str, float]:
     return times
 
 
-def _whole_runs_in_turns(
+def whole_runs_in_turns(
     executables: Sequence[Executable], inputs: Inputs, seconds: float
 ) -> list[list[float]]:
     """For each executable the seconds of every run, the first of each turn left out."""

@@ -58,7 +58,10 @@ def _kernels(described: Sequence[dict[str, Any]], libraries: bytes) -> tuple[Bui
     kernels, start = [], 0
     for kernel in described:
         arguments = tuple(
-            ArgumentSpec(**fields | {"shape": tuple(fields["shape"])}) for fields in kernel["arguments"]
+            ArgumentSpec(
+                **fields | {"shape": tuple(fields["shape"]), "windows": tuple(map(tuple, fields["windows"]))}
+            )
+            for fields in kernel["arguments"]
         )
         end = start + kernel["length"]
         kernels.append(BuiltKernel(libraries[start:end], arguments, kernel["build_seconds"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from ...autotune.measurement import Measurer
     from ...autotune.session import Session, SessionOptions
     from ...autotune.tasks import Task
+    from ...runtime import Executable
     from ...targets.registry import CpuTarget
+    from ..driver import FusedModel
 
 
 # Of runs in which kernels are timed, and again of whole runs, at the end of a session.
@@ -102,7 +106,6 @@ def tune(
         precision.value,
         not no_winograd,
     )
-    resolved, tasks = _extract(model, form)
     from ...autotune.measurement import RunOptions
     from ...autotune.search import SEARCHES
     from ...autotune.session import Budget, SessionOptions
@@ -110,11 +113,20 @@ def tune(
     timing = RunOptions(threads or place.threads(), time_limit=time_limit, flush_cache=flush_cache)
     budget = Budget(trials, None if minutes is None else minutes * 60, patience)
     options = SessionOptions(records, timing.threads, SEARCHES[search.value](), budget, batch, seed)
-    session = _open(tasks, resolved, place.measurer(timing, resolved), options)
-    session.limits = place.limits(timing.threads)
-    _run(session, report)
-    if isinstance(place, ThisMachine) and timing.threads == place.threads():
-        _confirm(session, model, form)
+    here = isinstance(place, ThisMachine) and timing.threads == place.threads()
+    build = _compilation(model, form)
+    fused = _fuse(model, form)
+    with closing(place.measurer(timing, fused.target)) as measurer:
+        chosen = _choose_algorithms(fused, measurer, options, build if here else None)
+        if chosen is not None:
+            fused = _fuse(model, form, records, timing.threads)
+            options = dataclasses.replace(options, budget=budget.after(chosen.trials, chosen.elapsed))
+        session = _open(_extract(model, fused), fused.target, measurer, options)
+        _say_what_was_done(session, chosen)
+        session.limits = place.limits(timing.threads)
+        _run(session, report)
+    if here:
+        _confirm(session, build)
 
 
 @dataclass(frozen=True)
@@ -128,13 +140,57 @@ class ModelForm:
     winograd: bool
 
 
-def _extract(model: Path, form: ModelForm) -> tuple[CpuTarget, Sequence[Task]]:
-    with progress() as say:
-        from ...autotune.tasks import extract_tasks
-        from ..driver import fuse
+def _fuse(model: Path, form: ModelForm, records: Path | None = None, threads: int = 0) -> FusedModel:
+    """The model's kernels; convolutions go by the algorithms that ``records`` hold for so many threads."""
+    from ...autotune.records import TargetKey
+    from ...autotune.tuned_kernels import TunedKernels
+    from ...targets.registry import resolve
+    from ..driver import fuse
 
+    key = TargetKey(resolve(form.target).mcpu, threads)
+    tuned = TunedKernels.read(records, key) if records is not None and records.exists() else None
+    with progress() as say:
         options = CompileOptions(winograd=form.winograd, report=say)
-        fused = fuse(model, form.target, form.shapes, form.static_inputs, options, form.precision)
+        return fuse(model, form.target, form.shapes, form.static_inputs, options, form.precision, tuned)
+
+
+def _compilation(model: Path, form: ModelForm) -> Callable[..., Executable]:
+    """Compiles the model; takes ``tuning_records``."""
+    from ..driver import compile
+
+    options = CompileOptions(winograd=form.winograd)
+    return partial(
+        compile, model, form.target, form.shapes, form.static_inputs, form.precision, options=options
+    )
+
+
+def _choose_algorithms(
+    fused: FusedModel, measurer: Measurer, options: SessionOptions, build: Callable[..., Executable] | None
+) -> Session | None:
+    """Measures by which algorithms convolutions are fastest; None if there is nothing to measure.
+
+    ``build`` compiles the model, for a comparison of whole runs; None if it cannot run here.
+    """
+    from ..algorithm_choice import hold_algorithm_contest, open_algorithm_session
+
+    session = open_algorithm_session(fused, measurer, options)
+    if session is None:
+        return None
+    typer.echo(f"{len(session.states)} convolutions whose algorithm is to choose", err=True)
+    _run(session, None)
+    if build is not None:
+        with progress() as say:
+            say("comparing algorithms inside the model")
+            outcome = hold_algorithm_contest(session, build, _CONFIRMATION_SECONDS)
+        if outcome is not None:
+            typer.echo(str(outcome))
+    return session
+
+
+def _extract(model: Path, fused: FusedModel) -> Sequence[Task]:
+    from ...autotune.tasks import extract_tasks
+
+    with progress() as say:
         say("looking for kernels to tune")
         extracted = extract_tasks(fused.module, fused.target)
     left_out = ", ".join(f"{count} with {reason}" for reason, count in extracted.without_choice.items())
@@ -142,7 +198,7 @@ def _extract(model: Path, form: ModelForm) -> tuple[CpuTarget, Sequence[Task]]:
     typer.echo(f"{len(extracted.tasks)} distinct kernels to tune{note}", err=True)
     if not extracted.tasks:
         raise RelaxcError(f"{model} has no kernels to tune{note}; bind symbolic dimensions with --shape")
-    return fused.target, extracted.tasks
+    return extracted.tasks
 
 
 def _open(tasks: Sequence[Task], target: CpuTarget, measurer: Measurer, options: SessionOptions) -> Session:
@@ -151,9 +207,14 @@ def _open(tasks: Sequence[Task], target: CpuTarget, measurer: Measurer, options:
     session, notices = open_session(tasks, target, measurer, options)
     for notice in notices:
         typer.echo(f"note: {notice}", err=True)
-    if session.trials:
-        typer.echo(f"{options.records}: going on after {session.trials} trials", err=True)
     return session
+
+
+def _say_what_was_done(session: Session, algorithms: Session | None) -> None:
+    """A line on earlier sessions."""
+    if session.trials:
+        trials = session.trials + (algorithms.trials if algorithms else 0)
+        typer.echo(f"{session.options.records}: going on after {trials} trials", err=True)
 
 
 def _run(session: Session, report: Path | None) -> None:
@@ -165,8 +226,6 @@ def _run(session: Session, report: Path | None) -> None:
             session.run()
     except KeyboardInterrupt:
         interrupted = True
-    finally:
-        session.measurer.close()
     results().print(final_table(session))
     if report:
         from ...autotune.report import write_report
@@ -178,25 +237,16 @@ def _run(session: Session, report: Path | None) -> None:
         raise KeyboardInterrupt
 
 
-def _confirm(session: Session, model: Path, form: ModelForm) -> None:
+def _confirm(session: Session, build: Callable[..., Executable]) -> None:
     """Measures the champions inside the model, and drops those that are slower there."""
-    from ..driver import compile
+    from ..algorithm_choice import algorithm_records
     from ..model_contest import hold_model_contest
 
-    build = partial(
-        compile,
-        model,
-        form.target,
-        form.shapes,
-        form.static_inputs,
-        form.precision,
-        options=CompileOptions(winograd=form.winograd),
-    )
-    with progress() as say:
+    with progress() as say, algorithm_records(session.options.records) as algorithms:
         say("comparing the tuned kernels with the defaults inside the model")
         outcome = hold_model_contest(
             session,
-            build,
+            partial(build, tuning_records=algorithms),
             partial(build, tuning_records=session.options.records),
             _CONFIRMATION_SECONDS,
         )

@@ -22,8 +22,10 @@ from tvm.s_tir.schedule import LoopRV
 from .machine import CACHE_LINE_BYTES
 
 _PREFETCH = "relaxc.prefetch"
+_PREFETCH_POSITION = "relaxc.prefetch_position"
 _MOST_TILES = 48  # With more tiles in a sweep, waiting for memory is a small part of its time.
 _MOST_LINES_A_STEP = 8  # Four products on tiles take as long as so many loads can be added to theirs.
+_MOST_ROWS = 32  # With more rows at a position, the same.
 _FEWEST_BYTES = 4096  # The prefetcher of the processor does well on smaller groups.
 
 
@@ -88,6 +90,63 @@ class GroupFetch:
         return [tirx.floordiv(step, 1 << int(math.log2(self.steps / self.lines)))]
 
 
+@dataclass(frozen=True)
+class PositionSweep:
+    """How an anchor block walks over weights [panel, position, step, lane], one position after the other.
+
+    Attributes:
+        panel_axis: number of the axis that selects a panel.
+        panels: how many panels a tile takes: their steps at one position are a group.
+        steps: how many reduction steps a tile takes.
+        step_bytes: of one panel, in one step.
+        rows: what is tiled at each position.
+    """
+
+    panel_axis: int
+    panels: int
+    steps: int
+    step_bytes: int
+    rows: RowTiles
+
+    @property
+    def lines_per_panel(self) -> int:
+        """Cache lines of a panel at one position."""
+        return -(-self.steps * self.step_bytes // CACHE_LINE_BYTES)
+
+    @property
+    def lines_per_tile(self) -> int:
+        """Cache lines that each tile must ask for, so that all of them get the next position's group."""
+        return -(-self.panels * self.lines_per_panel // self.rows.tiles)
+
+    @property
+    def lines_per_step(self) -> int:
+        """The same for each reduction step of a tile."""
+        return -(-self.lines_per_tile // self.steps)
+
+    @property
+    def gains_from_prefetching(self) -> bool:
+        """Whether a position takes long enough to fetch the next one's group, and not so long that the
+        processor's own prefetcher has done it by then."""
+        rows = self.rows.rows * self.rows.tiles
+        group_bytes = self.panels * self.steps * self.step_bytes
+        return rows <= _MOST_ROWS and group_bytes >= _FEWEST_BYTES and self.lines_per_tile <= self.steps
+
+
+def mark_position_prefetch(sch: Schedule, step: LoopRV, sweep: PositionSweep) -> None:
+    """Notes on the innermost reduction loop ``step`` that it shall fetch the next position's weights."""
+    rows = sweep.rows
+    numbers = [
+        sweep.panel_axis,
+        sweep.panels,
+        sweep.steps,
+        sweep.step_bytes,
+        rows.axis,
+        rows.rows,
+        rows.tiles,
+    ]
+    sch.annotate(step, _PREFETCH_POSITION, numbers)
+
+
 def mark_prefetch(sch: Schedule, step: LoopRV, sweep: PanelSweep) -> None:
     """Notes on the innermost reduction loop ``step`` that it shall fetch the next group of panels."""
     row_axes = chain.from_iterable((axis.axis, axis.rows, axis.tiles) for axis in sweep.row_axes)
@@ -101,19 +160,30 @@ def _sweep_of(numbers: Sequence[int]) -> PanelSweep:
     return PanelSweep(panel_axis, panels, steps, step_bytes, tuple(RowTiles(*axis) for axis in row_axes))
 
 
+def _position_sweep_of(numbers: Sequence[int]) -> PositionSweep:
+    panel_axis, panels, steps, step_bytes, *rows = map(int, numbers)
+    return PositionSweep(panel_axis, panels, steps, step_bytes, RowTiles(*rows))
+
+
 def insert_prefetches(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """Turns the marks in a scheduled ``function`` into prefetch instructions."""
 
     def visit(loop: tirx.For) -> tirx.For:
-        if _PREFETCH not in loop.annotations:
-            return loop
-        annotations = {key: value for key, value in loop.annotations.items() if key != _PREFETCH}
-        body = tirx.SeqStmt([_prefetch(loop, _sweep_of(loop.annotations[_PREFETCH])), loop.body])
-        return tirx.For(
-            loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations
-        )
+        if _PREFETCH in loop.annotations:
+            return _with(loop, _PREFETCH, [_prefetch(loop, _sweep_of(loop.annotations[_PREFETCH]))])
+        if _PREFETCH_POSITION in loop.annotations:
+            sweep = _position_sweep_of(loop.annotations[_PREFETCH_POSITION])
+            return _with(loop, _PREFETCH_POSITION, _position_prefetches(loop, sweep))
+        return loop
 
     return tvm_ffi.structural_map(function, (tirx.For, visit))
+
+
+def _with(loop: tirx.For, mark: str, prefetches: Sequence[tirx.Stmt]) -> tirx.For:
+    """``loop`` with ``prefetches`` in front of its body, and without the mark."""
+    annotations = {key: value for key, value in loop.annotations.items() if key != mark}
+    body = tirx.SeqStmt([*prefetches, loop.body])
+    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, annotations)
 
 
 def _prefetch(step: tirx.For, sweep: PanelSweep) -> tirx.Stmt:
@@ -127,6 +197,30 @@ def _prefetch(step: tirx.For, sweep: PanelSweep) -> tirx.Stmt:
     between = [0] * (len(weights.shape) - 2)
     place = [values[sweep.panel_axis] + sweep.panels, *between, line * (CACHE_LINE_BYTES // element_bytes)]
     return fetch_line(tirx.BufferLoad(weights, place))
+
+
+def _position_prefetches(step: tirx.For, sweep: PositionSweep) -> list[tirx.Stmt]:
+    realize, tile_start = _anchor_below(step)
+    block, values = realize.block, [tile_start(value) for value in realize.iter_values]
+    weights = _weights(block, sweep.panel_axis)
+    (read,) = (read for read in block.reads if read.source.same_as(weights))
+    next_position = _at(block, values, read.region[1].min) + 1
+    tile = values[sweep.rows.axis] // sweep.rows.rows
+    number = _step_number(block, values) // _steps_per_line(sweep) * sweep.lines_per_step
+    elements = CACHE_LINE_BYTES // int(tvm.DataType(weights.dtype).itemsize)
+
+    def fetch(line: tirx.Expr) -> tirx.Stmt:
+        panel = values[sweep.panel_axis] + line // sweep.lines_per_panel
+        place = [panel, next_position, 0, line % sweep.lines_per_panel * elements]
+        return fetch_line(tirx.BufferLoad(weights, place))
+
+    return [fetch(tile * sweep.lines_per_tile + number + i) for i in range(sweep.lines_per_step)]
+
+
+def _at(block: SBlock, values: Sequence[tirx.Expr], index: tirx.Expr) -> tirx.Expr:
+    """``index``, an expression in the variables of ``block``, where these have ``values``."""
+    known = {iteration.var: value for iteration, value in zip(block.iter_vars, values, strict=True)}
+    return tvm_ffi.structural_map(index, (tirx.Var, lambda variable: known.get(variable, variable)))
 
 
 def fetch_line(element: TensorLoad) -> tirx.Stmt:
@@ -173,6 +267,6 @@ def _step_number(block: SBlock, values: Sequence[tirx.Expr]) -> tirx.Expr:
     return number
 
 
-def _steps_per_line(sweep: PanelSweep) -> int:
+def _steps_per_line(sweep: PanelSweep | PositionSweep) -> int:
     """A power of two, which divides quickly: so many steps share one prefetched line."""
-    return 1 << int(math.log2(sweep.steps / sweep.lines_per_tile))
+    return 1 << max(0, int(math.log2(sweep.steps / sweep.lines_per_tile)))

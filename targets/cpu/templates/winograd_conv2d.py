@@ -8,14 +8,23 @@ channels after the other, columns first; in between, a tile is on the stack.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ....passes.compute.winograd import WINDOW
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest, unroll_all
+from ..prefetch import PositionSweep, RowTiles, mark_position_prefetch
+from .blocks import (
+    anchor_block,
+    inline_epilogue,
+    is_parameter,
+    loop_extents,
+    parallelise_nest,
+    unroll_all,
+)
 from .register_kernel import accumulate
 from .register_tile import RegisterTile
 from .spatial import schedule_rest
@@ -47,7 +56,7 @@ class WinogradConv2dTemplate:
     """See the module's description."""
 
     name = "winograd_conv2d"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> WinogradWorkload | None:
         anchor = anchor_block(sch, KIND)
@@ -66,7 +75,8 @@ class WinogradConv2dTemplate:
         return configs(workload, machine)
 
     def default(self, workload: WinogradWorkload, machine: Machine) -> WinogradConfig:
-        return best_config(workload, machine)
+        config = best_config(workload, machine)
+        return replace(config, prefetch=_sweep(workload, config.tile).gains_from_prefetching)
 
     def apply(self, sch: Schedule, workload: WinogradWorkload, config: WinogradConfig) -> None:
         stages = _stages(sch)
@@ -74,7 +84,28 @@ class WinogradConv2dTemplate:
         block, channels = _output(sch, stages, workload, config)
         sch.compute_at(stages.products, channels, preserve_unit_loops=True)
         _input(sch, stages, workload, None if config.shared else block)
-        _products(sch, stages.products, workload, config.tile)
+        step = _products(sch, stages.products, workload, config.tile)
+        if config.prefetch:
+            mark_position_prefetch(sch, step, _sweep(workload, config.tile))
+
+
+@dataclass(frozen=True)
+class TransformedFilters:
+    """A parameter of a kernel that holds filters in Winograd's form, and the extent of its tiles."""
+
+    parameter: tirx.Var
+    tile: int
+
+
+def transformed_filters(sch: Schedule) -> TransformedFilters | None:
+    """The filters that a Winograd kernel is handed; None for any other kernel."""
+    products = anchor_block(sch, KIND)
+    if products is None:
+        return None
+    size = loop_extents(sch, products)[4]
+    assert size is not None
+    (filters,) = (r.source for r in sch.get(products).reads if is_parameter(sch, r.source))
+    return TransformedFilters(filters, size - WINDOW + 1)
 
 
 def _producer(sch: Schedule, block: SBlockRV) -> SBlockRV:
@@ -139,7 +170,18 @@ def _input(sch: Schedule, stages: _Stages, workload: WinogradWorkload, block: Lo
     sch.unroll(i)
 
 
-def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, tile: RegisterTile) -> None:
+def _sweep(workload: WinogradWorkload, tile: RegisterTile) -> PositionSweep:
+    return PositionSweep(
+        panel_axis=1,
+        panels=tile.vectors,
+        steps=workload.channels,
+        step_bytes=workload.lanes * 4,
+        rows=RowTiles(axis=6, rows=tile.rows, tiles=workload.tiles // tile.rows),
+    )
+
+
+def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, tile: RegisterTile) -> LoopRV:
+    """Returns the innermost loop of the reduction."""
     n, o, hb, wb, i, j, t, lane, c = sch.get_loops(products)[-9:]
     t, t_inner = sch.split(t, [None, tile.rows])
     sch.reorder(n, hb, wb, i, j, t, c, t_inner, o, lane)
@@ -151,3 +193,4 @@ def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, til
     whole = workload.channels % workload.lanes == 0
     reduction = list(sch.split(c, [None, workload.lanes])) if whole else [c]
     accumulate(sch, products, reduction, [t_inner, o], lane)
+    return reduction[-1]

@@ -7,6 +7,7 @@ constants of their own, from measurements of two dozen layers with AVX-512.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -73,21 +74,25 @@ class WinogradConfig:
         tile: the accumulators of the products: tiles of the picture by output-channel blocks.
         shared: whether all of the input is transformed before the first product, so that threads can share
             the output channels of one block. Else threads share the blocks only.
+        prefetch: whether the next position's weights are fetched early.
     """
 
     tile: RegisterTile
     shared: bool
+    prefetch: bool
 
 
 def configs(workload: WinogradWorkload, machine: Machine) -> Iterator[WinogradConfig]:
     """All schedules."""
     for tile in tiles(_problem(workload), machine):
-        yield from (WinogradConfig(tile, shared) for shared in (False, True))
+        for shared, prefetch in itertools.product((False, True), repeat=2):
+            yield WinogradConfig(tile, shared, prefetch)
 
 
 def best_config(workload: WinogradWorkload, machine: Machine) -> WinogradConfig:
-    """The schedule with the smallest tile whose estimated time is next to the least."""
-    costs = {config: cycles(workload, config, machine) for config in configs(workload, machine)}
+    """The schedule with the smallest tile whose estimated time is next to the least, without prefetching."""
+    plain = (config for config in configs(workload, machine) if not config.prefetch)
+    costs = {config: cycles(workload, config, machine) for config in plain}
     enough = (1 + COST_TOLERANCE) * min(costs.values())
     return min(
         (config for config, cost in costs.items() if cost <= enough),

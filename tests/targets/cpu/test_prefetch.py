@@ -9,7 +9,8 @@ import tvm
 from tvm import te, tirx
 
 from relaxc.passes.compute.matmul import matmul_batched, matmul_packed
-from relaxc.targets.cpu.prefetch import PanelSweep, RowTiles
+from relaxc.passes.compute.winograd import Tiling, winograd_conv2d_nchwc
+from relaxc.targets.cpu.prefetch import PanelSweep, PositionSweep, RowTiles
 from relaxc.targets.cpu.schedule_kernels import schedule_kernel
 from relaxc.targets.registry import resolve
 
@@ -58,3 +59,20 @@ def test_what_a_kernel_packs_itself_is_in_cache() -> None:
     a, b = te.placeholder((1, 128, 768), name="a"), te.placeholder((1, 768, 768), name="b")
     product = matmul_batched(a, b, (0, 1, 2), (0, 1, 2), 16)
     assert prefetches(te.create_prim_func([a, b, product])) == []
+
+
+@pytest.mark.parametrize(("tiles", "panels"), [(1, 2), (2, 2), (5, 2), (3, 1), (7, 4)])
+def test_the_tiles_of_a_position_fetch_all_of_the_next_one(tiles: int, panels: int) -> None:
+    sweep = PositionSweep(1, panels, 256, 64, RowTiles(6, 8, tiles))
+    assert sweep.lines_per_tile * tiles >= panels * sweep.lines_per_panel == panels * 256
+    assert sweep.lines_per_step * sweep.steps >= sweep.lines_per_tile
+
+
+@pytest.mark.parametrize(("rows", "fetched"), [(4, ["u"]), (7, [])], ids=["few tiles", "many tiles"])
+def test_winograds_convolution_fetches_the_filters_of_the_next_position(
+    rows: int, fetched: list[str]
+) -> None:
+    x = te.placeholder((1, 8, rows * 4, rows * 4, 16), name="x")
+    u = te.placeholder((8, 36, 128, 16), name="u")
+    result = winograd_conv2d_nchwc(x, u, Tiling(4, rows, rows), (1, 1, 1, 1))
+    assert prefetches(te.create_prim_func([x, u, result])) == fetched

@@ -1,0 +1,106 @@
+"""The first part of a tuning session: which algorithm each convolution shall go by.
+
+Schedules are tuned afterwards, of the kernels that the chosen algorithms make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from ..autotune.algorithm_tasks import algorithm_tasks
+from ..autotune.measurement import Measurement, Measurer, Status
+from ..autotune.records import Purpose, read_records, write_records
+from ..autotune.search import GridSearch
+from ..autotune.session import Budget, Session, SessionOptions, open_session
+from ..autotune.task_state import TaskState
+from ..autotune.tasks import model_bytes
+from ..runtime import Executable
+from ..targets.cpu.conv2d_algorithms import CHOICE
+from .driver import FusedModel
+from .model_contest import champions, whole_runs_in_turns
+from .sample_inputs import sample_inputs
+
+_PART_OF_BUDGET = 4
+
+
+@dataclass(frozen=True)
+class AlgorithmContest:
+    """The median seconds of a run of the model, with the cost model's algorithms and with the chosen ones."""
+
+    untuned: float
+    tuned: float
+
+    def __str__(self) -> str:
+        verdict = "kept" if self.tuned < self.untuned else "dropped"
+        return (
+            f"inside the model: other algorithms of convolutions {verdict}; a run takes "
+            f"{self.untuned * 1e3:.2f} -> {self.tuned * 1e3:.2f} ms ({self.untuned / self.tuned:.2f}x)"
+        )
+
+
+def open_algorithm_session(fused: FusedModel, measurer: Measurer, options: SessionOptions) -> Session | None:
+    """A session with a part of the budget; None if the model has no convolution with a choice.
+
+    Every algorithm is tried, for the convolutions with the largest share of the time first.
+    """
+    tasks = algorithm_tasks(fused.convolutions, fused.target, model_bytes(fused.module))
+    if not tasks:
+        return None
+    budget = options.budget
+    part = Budget(
+        trials=None if budget.trials is None else budget.trials // _PART_OF_BUDGET,
+        seconds=None if budget.seconds is None else budget.seconds / _PART_OF_BUDGET,
+        patience=budget.patience,
+    )
+    session, _ = open_session(
+        tasks, fused.target, measurer, replace(options, search=GridSearch(), budget=part)
+    )
+    return session
+
+
+def hold_algorithm_contest(
+    session: Session, build: Callable[..., Executable], seconds: float
+) -> AlgorithmContest | None:
+    """Drops the chosen algorithms if the model is not faster with them; None if there is nothing new.
+
+    Args:
+        session: has ended; what is found goes into its records.
+        build: compiles the model; takes ``tuning_records``.
+        seconds: to spend on runs.
+    """
+    chosen = champions(session)
+    if all(_confirmed(state) for state in chosen):
+        return None
+    with algorithm_records(session.options.records) as records:
+        executables = [build(), build(tuning_records=records)]
+    inputs = sample_inputs(executables[0].inputs, {})
+    runs = [
+        Measurement(Status.OK, tuple(times)) for times in whole_runs_in_turns(executables, inputs, seconds)
+    ]
+    for state in chosen:
+        session.note_model_run(state, *runs)
+    return AlgorithmContest(*(median(run.seconds) for run in runs))
+
+
+@contextmanager
+def algorithm_records(records: Path) -> Iterator[Path]:
+    """A file with those of ``records`` that choose algorithms, for as long as the context lasts."""
+    with TemporaryDirectory(prefix="relaxc-") as folder:
+        path = Path(folder) / "algorithms.records"
+        write_records(path, (r for r in read_records(records).records if r.kernel.template == CHOICE))
+        yield path
+
+
+def _confirmed(state: TaskState) -> bool:
+    """Whether the champion has won inside the model."""
+    return any(
+        record.purpose is Purpose.MODEL
+        and state.standing is not None
+        and record.candidate.knobs == state.standing.knobs
+        for record in state.records
+    )
