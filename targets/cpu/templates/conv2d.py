@@ -18,14 +18,13 @@ from ..prefetch import PanelSweep, RowTiles, mark_prefetch
 from .blocks import (
     anchor_block,
     inline_epilogue,
-    inline_spatial_producers,
     is_parameter,
     loop_extents,
     parallelise_nest,
 )
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
-from .spatial import schedule_rest, vectorise_inner
+from .spatial import padding_block, schedule_rest, vectorise_inner
 
 KIND = "conv2d_nchwc"
 
@@ -146,7 +145,7 @@ class Conv2dTemplate:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
-        strip = [_padding(sch, anchor, last)] if config.strips else []
+        strip = [padding_block(sch, anchor, last)] if config.strips else []
         schedule_rest(sch, anchor, last, *strip)
         _tile(sch, anchor, last, config, *strip)
         step = _accumulate(sch, anchor, workload, config)
@@ -256,14 +255,6 @@ def _problem(workload: Conv2dWorkload) -> TileProblem:
         vectors=workload.out_blocks,
         vector_bytes_reused=R * S * workload.channels * workload.lanes * 4,
     )
-
-
-def _padding(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> SBlockRV:
-    """The block that writes the input of ``anchor``; what stands before it is part of it."""
-    inline_spatial_producers(sch, keep=[sch.get(block).name_hint for block in (anchor, last)])
-    source = sch.get(anchor).reads[0].source
-    (block,) = (b for b in sch.get_producers(anchor) if sch.get(b).writes[0].source.same_as(source))
-    return block
 
 
 def _tile(

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
 
 from ..machine import Machine
-from .blocks import anchor_block, inline_epilogue, loop_extents, parallelise_nest
+from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
 from .register_kernel import accumulate, place_tile
 from .register_tile import MAX_ROWS
-from .spatial import schedule_rest
+from .spatial import padding_block, schedule_rest, vectorise_inner
 
 KIND = "depthwise_conv2d_nchwc"
+_BAND_ROWS = 4
+"""Bands with as many rows spend little on the rows of the input that two bands need."""
 
 
 @dataclass(frozen=True)
 class DepthwiseWorkload:
-    """A depthwise convolution: its output height and width (None if symbolic) and its window."""
+    """A depthwise convolution: its output height and width (None if symbolic), its window, and whether the
+    kernel pads the input."""
 
     height: int | None
     width: int | None
     window: tuple[int, int]
+    padded: bool
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,15 @@ class DepthwiseConfig:
         columns: how many output columns are computed at once.
         height: in how many rows of the output.
         staged: see ``place_tile``.
+        bands: into how many bands the rows of a channel block are cut, each of which pads the rows of the
+            input that it needs; 0 if the kernel pads everything at its start.
         unroll_window: whether the rows of the window are unrolled, too, not its columns alone.
     """
 
     columns: int
     height: int
     staged: bool
+    bands: int
     unroll_window: bool
 
 
@@ -46,7 +55,7 @@ class DepthwiseConv2dTemplate:
     """See the module's description."""
 
     name = "depthwise_conv2d"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> DepthwiseWorkload | None:
         anchor = anchor_block(sch, KIND)
@@ -57,7 +66,8 @@ class DepthwiseConv2dTemplate:
         if R is None or S is None:
             return None
         _, _, height, width, _ = loop_extents(sch, crop)
-        return DepthwiseWorkload(height, width, (R, S))
+        padded = not is_parameter(sch, sch.get(anchor).reads[0].source)
+        return DepthwiseWorkload(height, width, (R, S), padded)
 
     def space(self, workload: DepthwiseWorkload, machine: Machine) -> Iterator[DepthwiseConfig]:
         for columns in _columns(workload, machine):
@@ -65,9 +75,10 @@ class DepthwiseConv2dTemplate:
                 fits = columns * height <= machine.vector_registers // 2 + 8
                 whole = workload.height is not None and workload.height % height == 0
                 if height == 1 or (fits and whole):
-                    for staged in _stagings(workload, columns):
-                        yield DepthwiseConfig(columns, height, staged, unroll_window=False)
-                        yield DepthwiseConfig(columns, height, staged, unroll_window=True)
+                    choices = itertools.product(
+                        _stagings(workload, columns), _bands(workload, height), (False, True)
+                    )
+                    yield from (DepthwiseConfig(columns, height, *choice) for choice in choices)
 
     def default(self, workload: DepthwiseWorkload, machine: Machine) -> DepthwiseConfig:
         def waste(columns: int) -> tuple[float, int]:
@@ -77,25 +88,45 @@ class DepthwiseConv2dTemplate:
             return tiles * columns / workload.width + 0.5 / columns, -columns
 
         columns = min(_columns(workload, machine), key=waste)
-        return DepthwiseConfig(columns, 1, _stagings(workload, columns)[0], unroll_window=False)
+        bands = max((b for b in _bands(workload, 1) if _rows(workload, b) >= _BAND_ROWS), default=0)
+        return DepthwiseConfig(columns, 1, _stagings(workload, columns)[0], bands, unroll_window=False)
 
     def apply(self, sch: Schedule, workload: DepthwiseWorkload, config: DepthwiseConfig) -> None:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
-        schedule_rest(sch, anchor, last)
+        strip = [padding_block(sch, anchor, last)] if config.bands else []
+        schedule_rest(sch, anchor, last, *strip)
         n, o, h, w, lane = sch.get_loops(last)
         w, w_inner = sch.split(w, [None, config.columns])
         if config.height > 1:
             h, h_inner = sch.split(h, [None, config.height])
             sch.reorder(h, w, h_inner, w_inner)
-        parallelise_nest(sch, [n, o, h])
+        if config.bands:
+            h, _ = sch.split(h, [config.bands, None])
+        task = parallelise_nest(sch, [n, o, h])
         place_tile(sch, anchor, last, w, staged=config.staged)
+        for block in strip:
+            sch.compute_at(block, task, preserve_unit_loops=True)
+            vectorise_inner(sch, list(sch.get_loops(block)))
         n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]
         sch.unroll(s)
         accumulate(sch, anchor, [r, s], [n, o, h, w], lane)
         if config.unroll_window:
             sch.unroll(r)
+
+
+def _rows(workload: DepthwiseWorkload, bands: int) -> float:
+    """Of the output in a band."""
+    return (workload.height or 0) / bands if bands else math.inf
+
+
+def _bands(workload: DepthwiseWorkload, height: int) -> list[int]:
+    """0, and where the kernel pads, the numbers of bands of a few rows or more that are equal."""
+    if not workload.padded or workload.height is None:
+        return [0]
+    tiles = workload.height // height
+    return [0, *(b for b in range(1, tiles + 1) if tiles % b == 0)]
 
 
 def _columns(workload: DepthwiseWorkload, machine: Machine) -> range:

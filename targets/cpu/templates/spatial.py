@@ -112,6 +112,20 @@ def schedule_rest(sch: Schedule, *scheduled: SBlockRV) -> None:
             schedule_spatial(sch, block)
 
 
+def padding_block(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> SBlockRV:
+    """The block that writes the padded input of ``anchor``; what stands before it becomes part of it.
+
+    Args:
+        sch: the schedule.
+        anchor: reads the padded input.
+        last: the last block behind ``anchor``, with its epilogue.
+    """
+    inline_spatial_producers(sch, keep=[sch.get(block).name_hint for block in (anchor, last)])
+    source = sch.get(anchor).reads[0].source
+    (block,) = (b for b in sch.get_producers(anchor) if sch.get(b).writes[0].source.same_as(source))
+    return block
+
+
 def vectorise_inner(sch: Schedule, loops: list[LoopRV], elements: int = VECTOR_ELEMENTS) -> list[LoopRV]:
     """Vectorises the innermost loop where its extent allows; returns the loops left outside of it.
 
