@@ -77,17 +77,37 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
     blocks_per_group = int(Oo) // geometry.groups
     r, s, c = (te.reduce_axis((0, extent), name) for extent, name in ((R, "r"), (S, "s"), (I, "c")))
     (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
+    flat = _is_flat(x, w, geometry)
+    H, W = (1, OH * OW) if flat else (OH, OW)
 
-    def multiply(n: tirx.Var, o: tirx.Var, oh: tirx.Var, ow: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+    def multiply(n: tirx.Var, o: tirx.Var, h: tirx.Var, w_: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+        oh, ow = h, tirx.min(w_, W - 1)
+        if flat:
+            oh, ow = tirx.floordiv(ow, OW), tirx.floormod(ow, OW)
         channel = c if geometry.groups == 1 else tirx.floordiv(o, blocks_per_group) * I + c
         ih = oh * stride_h + r * dilation_h
-        iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
+        iw = ow * stride_w + s * dilation_w
         return te.sum(_product(padded, (n, channel, ih, iw), w(o, r, s, c, lane)), axis=[r, s, c])
 
     acc = te.compute(
-        (N, Oo, OH, OW + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"}
+        (N, Oo, H, W + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"}
     )
-    return te.compute((N, Oo, OH, OW, v), lambda *i: acc(*i), name="crop")
+
+    def cropped(n: tirx.Var, o: tirx.Var, h: tirx.Var, w_: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+        return acc(n, o, 0, h * OW + w_, lane) if flat else acc(n, o, h, w_, lane)
+
+    return te.compute((N, Oo, OH, OW, v), cropped, name="crop")
+
+
+def _is_flat(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> bool:
+    """Whether each result reads one place of the input, its own: a tile may go over the end of a row."""
+    _, R, S, _, _ = w.shape
+    return (
+        (int(R), int(S)) == (1, 1)
+        and geometry.strides == (1, 1)
+        and not any(geometry.padding)
+        and all(isinstance(extent, tirx.IntImm) for extent in x.shape[2:4])
+    )
 
 
 def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:

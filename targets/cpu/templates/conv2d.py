@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
@@ -87,15 +88,14 @@ class Conv2dTemplate:
     """See the module's description."""
 
     name = "conv2d"
-    version = 2
+    version = 3
 
     def matches(self, sch: Schedule) -> Conv2dWorkload | None:
         anchor = anchor_block(sch, KIND)
         if anchor is None:
             return None
         images, out_blocks, _, _, lanes, R, S, C = loop_extents(sch, anchor)
-        (crop,) = sch.get_consumers(anchor)
-        _, _, height, width, _ = loop_extents(sch, crop)
+        height, width = _rows_and_columns(sch, anchor)
         source = sch.get(anchor).reads[0].source
         padded = not is_parameter(sch, source)
         in_lanes = int(source.shape[4]) if len(source.shape) == 5 else 1
@@ -108,7 +108,7 @@ class Conv2dTemplate:
     def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:
         for tile, height in _tiles(workload, machine):
             choices = itertools.product(
-                _orders(workload, height, machine),
+                _orders(workload, tile, height, machine),
                 _stagings(workload, tile),
                 _window_orders(workload),
                 _unrollings(workload),
@@ -124,7 +124,7 @@ class Conv2dTemplate:
     def default(self, workload: Conv2dWorkload, machine: Machine) -> Conv2dConfig:
         tile = best_tile(_problem(workload), machine)
         staged = True in _stagings(workload, tile) and _steps(workload) >= STAGING_STEPS
-        bands = _strip_bands(workload, machine)
+        bands = _strip_bands(workload, tile, machine)
         config = Conv2dConfig(
             tile,
             height=1,
@@ -152,6 +152,26 @@ class Conv2dTemplate:
         sweep = _sweep(workload, config)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, step, sweep)
+
+
+def _rows_and_columns(sch: Schedule, anchor: SBlockRV) -> tuple[int | None, int | None]:
+    """The extents of the output map, or 1 and their product where ``anchor`` takes the map as one row."""
+    (crop,) = sch.get_consumers(anchor)
+    _, _, height, width, _ = loop_extents(sch, crop)
+    if height is None or width is None or not _is_flat(sch, anchor, crop):
+        return height, width
+    return 1, height * width
+
+
+def _is_one_row(height: int | None, width: int | None) -> bool:
+    """Whether threads share the tiles of a row, as there are no rows to share."""
+    return height == 1 and width is not None
+
+
+def _is_flat(sch: Schedule, anchor: SBlockRV, consumer: SBlockRV) -> bool:
+    """Whether ``anchor`` takes as one row what is a map to ``consumer``."""
+    rows, rows_of_map = (loop_extents(sch, block)[2] for block in (anchor, consumer))
+    return rows == 1 and rows_of_map != 1
 
 
 def _tiles(workload: Conv2dWorkload, machine: Machine) -> Iterator[tuple[RegisterTile, int]]:
@@ -182,27 +202,35 @@ def _unrollings(workload: Conv2dWorkload) -> tuple[int, ...]:
     return tuple(steps for steps in (1, 2, 4) if (inner % steps == 0 and steps < inner) or steps == 1)
 
 
-def _orders(workload: Conv2dWorkload, height: int, machine: Machine) -> Iterator[tuple[int, bool, bool]]:
+def _orders(
+    workload: Conv2dWorkload, tile: RegisterTile, height: int, machine: Machine
+) -> Iterator[tuple[int, bool, bool]]:
     """The values of ``bands``, ``strips`` and ``images_inside``."""
     yield 1, False, False
     if (workload.images or 1) > 1:
         yield 1, False, True
-    for bands in _bands(workload, height, machine):
+    for bands in _bands(workload, tile, height, machine):
         # Where threads can pad their own bands, padding everything first was never better.
-        yield bands, workload.padded and _is_balanced(bands, workload, machine), False
+        strips = workload.padded and workload.height != 1 and _is_balanced(bands, workload, machine)
+        yield bands, strips, False
 
 
-def _bands(workload: Conv2dWorkload, height: int, machine: Machine) -> list[int]:
-    """The smallest numbers of equal bands that give all threads as much to do; and a band for each tile."""
+def _bands(workload: Conv2dWorkload, tile: RegisterTile, height: int, machine: Machine) -> list[int]:
+    """The smallest numbers of equal bands that give all threads as much to do; and a band for each tile.
+
+    A single row is cut between its tiles.
+    """
     if workload.images is None or workload.height is None:
         return []
     rows = workload.height // height
+    if workload.height == 1 and workload.width is not None:
+        rows = -(-workload.width // tile.rows)
     counts = [bands for bands in range(2, rows + 1) if rows % bands == 0]
     balanced = [bands for bands in counts if _is_balanced(bands, workload, machine)]
     return sorted({*balanced[:_FEW_BANDS], *counts[-1:]})
 
 
-def _strip_bands(workload: Conv2dWorkload, machine: Machine) -> int:
+def _strip_bands(workload: Conv2dWorkload, tile: RegisterTile, machine: Machine) -> int:
     """In how many bands the default pads the input; 1 where it is better padded at once.
 
     A thread that pads what it reads finds it in its own cache, and waits for nobody. But it goes through all
@@ -211,7 +239,7 @@ def _strip_bands(workload: Conv2dWorkload, machine: Machine) -> int:
     weights = workload.out_blocks * _steps(workload) * workload.lanes * 4
     if not workload.padded or workload.height is None or weights > machine.l2_bytes:
         return 1
-    balanced = [b for b in _bands(workload, 1, machine) if _is_balanced(b, workload, machine)]
+    balanced = [b for b in _bands(workload, tile, 1, machine) if _is_balanced(b, workload, machine)]
     return max((b for b in balanced if workload.height // b >= _BAND_ROWS), default=1)
 
 
@@ -260,6 +288,8 @@ def _problem(workload: Conv2dWorkload) -> TileProblem:
 def _tile(
     sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig, strip: SBlockRV | None = None
 ) -> None:
+    _take_map_as_anchor_does(sch, anchor, last)
+    one_row = _is_one_row(*loop_extents(sch, last)[2:4])
     n, o, h, w, lane = sch.get_loops(last)
     o, o_inner = sch.split(o, [None, config.tile.vectors])
     w, w_inner = sch.split(w, [None, config.tile.rows])
@@ -268,6 +298,8 @@ def _tile(
         h, h_inner = sch.split(h, [None, config.height])
         inner = [h_inner, *inner]
     sch.reorder(n, o, h, w, *inner)
+    if one_row:
+        h = sch.fuse(h, w)
     if config.images_inside:
         sch.reorder(o, n)
         outer = parallelise_nest(sch, [o, n, h])
@@ -277,10 +309,18 @@ def _tile(
         outer = parallelise_nest(sch, [n, band] if strip is not None else [n, band, o, h])
     else:
         outer = parallelise_nest(sch, [n, o, h])
-    place_tile(sch, anchor, last, w, staged=config.staged)
+    place_tile(sch, anchor, last, outer if one_row else w, staged=config.staged)
     if strip is not None:
         sch.compute_at(strip, outer, preserve_unit_loops=True)
         vectorise_inner(sch, list(sch.get_loops(strip)))
+
+
+def _take_map_as_anchor_does(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> None:
+    """Has the epilogue ``last`` go over the map as one row where ``anchor`` does so."""
+    if not _is_flat(sch, anchor, last):
+        return
+    columns, first = loop_extents(sch, last)[3], tirx.const(0, "int32")
+    sch.transform_block_layout(last, lambda n, o, h, w, lane: (n, o, first, h * columns + w, lane))
 
 
 def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
@@ -288,6 +328,11 @@ def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
     if workload.height is None or workload.width is None:
         return None
     images = (workload.images or 1) if config.images_inside else 1
+    down, across = workload.height // config.height, -(-workload.width // config.tile.rows)
+    if _is_one_row(workload.height, workload.width):
+        across //= config.bands
+    else:
+        down //= config.bands
     return PanelSweep(
         panel_axis=1,
         panels=config.tile.vectors,
@@ -295,8 +340,8 @@ def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
         step_bytes=workload.lanes * 4,
         row_axes=(
             *((RowTiles(0, 1, images),) if images > 1 else ()),
-            RowTiles(2, config.height, workload.height // config.height // config.bands),
-            RowTiles(3, config.tile.rows, -(-workload.width // config.tile.rows)),
+            RowTiles(2, config.height, down),
+            RowTiles(3, config.tile.rows, across),
         ),
     )
 

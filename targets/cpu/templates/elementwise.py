@@ -24,7 +24,7 @@ class ElementwiseTemplate:
     """See the module's description."""
 
     name = "elementwise"
-    version = 2
+    version = 3
 
     def matches(self, sch: Schedule) -> ElementwiseWorkload | None:
         if not is_schedulable(sch):

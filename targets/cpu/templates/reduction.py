@@ -24,7 +24,14 @@ from .blocks import (
     root_blocks,
     static_product,
 )
-from .spatial import SERIAL_WORK, VECTOR_ELEMENTS, parallelise_outer, schedule_spatial, vectorise_inner
+from .spatial import (
+    BLOCK_ELEMENTS,
+    SERIAL_WORK,
+    VECTOR_ELEMENTS,
+    parallelise_outer,
+    schedule_spatial,
+    vectorise_inner,
+)
 
 COLUMN_ELEMENTS = 1 << 16
 """So many elements of columns, of all their rows, are worked on at once: they fit the second-level cache."""
@@ -49,7 +56,7 @@ class ReductionTemplate:
     """See the module's description."""
 
     name = "reduction"
-    version = 2
+    version = 3
 
     def matches(self, sch: Schedule) -> ReductionWorkload | None:
         if not is_schedulable(sch):
@@ -202,7 +209,10 @@ def _schedule_alone(sch: Schedule, block: SBlockRV) -> None:
     spatial = _loops_of(sch, block, tirx.IterVar.DataPar)
     total = static_product(sch, [*spatial, *reduced])
     inner: list[LoopRV] = []
-    if spatial and _is_multiple_of_vector(sch, spatial[-1]):
+    if spatial and static_product(sch, spatial[-1:]) in BLOCK_ELEMENTS:
+        inner = [spatial.pop()]
+        sch.vectorize(inner[0])
+    elif spatial and _is_multiple_of_vector(sch, spatial[-1]):
         column, lane = sch.split(spatial.pop(), [None, VECTOR_ELEMENTS])
         sch.vectorize(lane)
         spatial, inner = [*spatial, column], [lane]

@@ -13,6 +13,16 @@ MAX_SYMBOLIC_VECTORS = 4
 """A wider tile would overrun a symbolic axis by more than compute definitions allow."""
 FMA_CHAINS = 10
 """Independent accumulators that hide the latency of two fused multiply-add units of four to five cycles."""
+FEW_REGISTERS = 16
+"""So many registers leave room for few accumulators, and small differences between small tiles count."""
+LEAST_CHAINS, ENOUGH_CHAINS = 8, 12
+"""With fewer accumulators than the first, the units wait even if everything is in the right order."""
+CHAIN_CYCLES = 0.1
+"""What each accumulator less than ``ENOUGH_CHAINS`` costs in a step, for want of the right order."""
+ADDRESSED_ROWS = 8
+"""Rows with addresses of their own that the general registers hold: those of a tile that overruns."""
+ADDRESS_CYCLES = 0.3
+"""To load the address of each further row, in a step."""
 COST_TOLERANCE = 0.05
 """Tiles whose estimates differ by less ran equally fast; the smaller of them make less code."""
 
@@ -65,7 +75,7 @@ def best_tile(problem: TileProblem, machine: Machine) -> RegisterTile:
     enough = (1 + COST_TOLERANCE) * min(costs.values())
     return min(
         (tile for tile, cost in costs.items() if cost <= enough),
-        key=lambda tile: (tile.rows * tile.vectors, costs[tile]),
+        key=lambda tile: (max(tile.rows * tile.vectors, ENOUGH_CHAINS), costs[tile]),
     )
 
 
@@ -76,11 +86,26 @@ def cycles_per_product(tile: RegisterTile, problem: TileProblem, machine: Machin
     comes from further away than a broadcast one.
     """
     accumulators = tile.rows * tile.vectors
-    cycles = max(accumulators, FMA_CHAINS, tile.rows + tile.vectors) / 2
     useful = accumulators * _utilisation(tile.rows, problem.rows)
     reused = tile.vectors * problem.vector_bytes_reused
     streaming = 0.0 if reused <= machine.l2_bytes // 2 else 0.5 * tile.vectors
-    return (cycles + 0.1 * tile.rows + 0.35 * tile.vectors + streaming) / useful
+    operands = _operand_cycles(tile, problem, machine)
+    return (_issue_cycles(tile, machine) + operands + streaming) / useful
+
+
+def _issue_cycles(tile: RegisterTile, machine: Machine) -> float:
+    accumulators, loads = tile.rows * tile.vectors, tile.rows + tile.vectors
+    if machine.vector_registers > FEW_REGISTERS:
+        return max(accumulators, FMA_CHAINS, loads) / 2
+    return max(accumulators, LEAST_CHAINS, loads) / 2 + CHAIN_CYCLES * max(0, ENOUGH_CHAINS - accumulators)
+
+
+def _operand_cycles(tile: RegisterTile, problem: TileProblem, machine: Machine) -> float:
+    if machine.vector_registers > FEW_REGISTERS:
+        return 0.1 * tile.rows + 0.35 * tile.vectors
+    own_addresses = problem.rows is not None and problem.rows % tile.rows != 0
+    addressed = ADDRESS_CYCLES * max(0, tile.rows - ADDRESSED_ROWS) if own_addresses else 0.0
+    return 0.15 * tile.rows + 0.4 * tile.vectors + addressed
 
 
 def _utilisation(tile_rows: int, rows: int | None) -> float:

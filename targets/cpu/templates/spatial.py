@@ -16,6 +16,8 @@ SERIAL_WORK = 16384
 PARALLEL_CHUNK = 4096
 """Elements of a one-dimensional walk that one task takes."""
 VECTOR_ELEMENTS = 16
+BLOCK_ELEMENTS = (8, 16)
+"""What the innermost axis of a blocked layout has, with the vectors of AVX2 and of AVX-512."""
 LEAST_TASKS = 16
 """Iterations that a loop over tasks should have, so that all threads get their share."""
 LEAST_CUT = 64
@@ -136,7 +138,7 @@ def vectorise_inner(sch: Schedule, loops: list[LoopRV], elements: int = VECTOR_E
         return []
     inner = loops[-1]
     extent = sch.get(inner).extent
-    if isinstance(extent, tirx.IntImm) and int(extent) == elements:
+    if isinstance(extent, tirx.IntImm) and int(extent) in (elements, *BLOCK_ELEMENTS):
         sch.vectorize(inner)
         return loops[:-1]
     if isinstance(extent, tirx.IntImm) and int(extent) % elements == 0:

@@ -2,7 +2,7 @@
 
 The model counts cycles from the start of the kernel until its last thread is done. Products cost what the
 model of register tiles says; the transforms, the streaming of weights and the meeting of threads have
-constants of their own, from measurements of two dozen layers with AVX-512.
+constants of their own, from measurements of two dozen layers with AVX-512, and of a few with AVX2.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ CACHED_BYTES = 16.0
 """Bytes that a cycle brings from the last cache: weights read before, and what other cores wrote."""
 MEMORY_BYTES = 8.0
 """The same for weights that a kernel reads for the first time: those of a whole model come from memory."""
+HIDDEN = {64: 0.0, 32: 1.0}
+"""The part of the products' time in which weights come from the last cache at no cost, by the bytes of a
+vector: narrow products ask for half as much in a cycle."""
 MEETING_CYCLES = 6000.0
 """Until all threads have heard that the next loop begins."""
+_WIDEST = 64
 COST_TOLERANCE = 0.02
 """Schedules whose estimates differ by less ran equally fast; the smaller tiles make less code."""
 
@@ -109,19 +113,22 @@ def cycles(workload: WinogradWorkload, config: WinogradConfig, machine: Machine)
     """The estimate for one call on all cores; the busiest one counts."""
     vectors = config.tile.vectors
     groups = workload.out_blocks // vectors
-    transform = INPUT_CYCLES[workload.tile] * workload.tiles
+    narrowness = _WIDEST / machine.vector_bytes  # transforms take as long as it takes to move the bytes
+    transform = INPUT_CYCLES[workload.tile] * workload.tiles / narrowness
     per_product = cycles_per_product(config.tile, _problem(workload), machine)
-    products = workload.positions * workload.channels * per_product
-    group = workload.tiles * vectors * (products + OUTPUT_CYCLES[workload.tile])
+    products = workload.tiles * vectors * workload.positions * workload.channels * per_product
+    group = products + workload.tiles * vectors * OUTPUT_CYCLES[workload.tile] / narrowness
+    group += _input_cycles(workload, machine)
+    hidden = HIDDEN.get(machine.vector_bytes, 1.0) * products
     if not config.shared:
         blocks = turns(workload.blocks, machine.cores)
         compute = blocks * (workload.in_blocks * transform + groups * group)
-        return compute + _weight_cycles(workload, blocks * groups, vectors, machine)
+        return compute + _weight_cycles(workload, blocks * groups, vectors, hidden, machine)
     visits = turns(workload.blocks * groups, machine.cores)
     compute = turns(workload.blocks * workload.in_blocks, machine.cores) * transform + visits * group
     return (
         compute
-        + _weight_cycles(workload, visits, vectors, machine)
+        + _weight_cycles(workload, visits, vectors, hidden, machine)
         + _handing_over_cycles(workload, turns(visits, groups), machine)
     )
 
@@ -131,14 +138,27 @@ def turns(iterations: int, cores: int) -> int:
     return -(-iterations // cores)
 
 
-def _weight_cycles(workload: WinogradWorkload, visits: int, vectors: int, machine: Machine) -> float:
-    """To bring the weights of a group of ``vectors`` output-channel blocks to a core, ``visits`` times."""
+def _weight_cycles(
+    workload: WinogradWorkload, visits: int, vectors: int, hidden: float, machine: Machine
+) -> float:
+    """To bring the weights of a group of ``vectors`` output-channel blocks to a core, ``visits`` times, of
+    which all but the first for each group have ``hidden`` cycles at no cost."""
     step = workload.positions * workload.channels * workload.lanes * 4
     groups = workload.out_blocks // vectors
     first = min(visits, groups) * vectors * step / MEMORY_BYTES
     if workload.out_blocks * step <= machine.l2_bytes // 2:
         return first
-    return first + max(0, visits - groups) * vectors * step / CACHED_BYTES
+    return first + max(0, visits - groups) * max(0.0, vectors * step / CACHED_BYTES - hidden)
+
+
+def _input_cycles(workload: WinogradWorkload, machine: Machine) -> float:
+    """To read a block of transformed tiles again, for each group, where it does not stay close to the core.
+
+    Wide vectors have so few groups that this was not seen in measurements.
+    """
+    block = workload.positions * workload.tiles * workload.in_blocks * workload.lanes * 4
+    wide = machine.vector_bytes == _WIDEST
+    return 0.0 if wide or block <= machine.l2_bytes // 2 else block / CACHED_BYTES
 
 
 def _handing_over_cycles(workload: WinogradWorkload, blocks: int, machine: Machine) -> float:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from tvm import relax
+import re
 
+import numpy as np
+import pytest
+from tvm import relax, te, topi
+
+from relaxc.targets.cpu.schedule_kernels import schedule_kernel
+from relaxc.targets.registry import resolve
 from tests.targets.kernel_workloads import Workload, check, check_random, normal, some_symbolic
 from tests.targets.numpy_reference import Window, windows
 
@@ -101,3 +106,14 @@ def test_a_last_window_that_overlaps_the_edge_counts_in_ceil_mode() -> None:
         return relax.op.nn.max_pool2d(data, (3, 3), (2, 2), ceil_mode=True)
 
     check([Workload("ceil mode", operator, [x], max_pool(x, padded), POOLING)])
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_a_block_of_channels_is_pooled_as_a_vector(lanes: int) -> None:
+    x = te.placeholder((1, 2, 20, 20, lanes), name="x")
+    y = topi.nn.pool2d(x, [3, 3], [2, 2], [1, 1], [1, 1, 1, 1], "max", layout=f"NCHW{lanes}c")
+    scheduled = schedule_kernel(te.create_prim_func([x, y]), resolve("x86-64-v3").machine)
+    assert scheduled.template == "reduction"
+    vectorised = re.findall(r"T\.vectorized\((\d+)\)", str(scheduled.function.script()))
+    assert vectorised
+    assert set(vectorised) == {str(lanes)}

@@ -19,6 +19,7 @@ from relaxc.targets.cpu.templates.winograd_schedule import (
 from relaxc.targets.cpu.winograd_costs import choose_tiling, tilings, workload_of
 
 AVX512 = Machine(cores=1, vector_bytes=64, vector_registers=32, features=frozenset({"avx512f"}))
+AVX2 = Machine(cores=1, vector_bytes=32, vector_registers=16, features=frozenset({"avx2"}))
 SMALL_MAP = WinogradWorkload(tile=4, rows=5, columns=5, blocks=1, out_blocks=4, channels=64, lanes=16)
 LARGE_MAP = WinogradWorkload(tile=4, rows=1, columns=10, blocks=80, out_blocks=4, channels=64, lanes=16)
 
@@ -67,3 +68,12 @@ def test_a_map_that_many_cores_cannot_share_as_one_block_is_cut_into_several() -
         assert tiling in list(tilings(extents))
         blocks.append(workload_of(extents, tiling, on(cores)).blocks)
     assert blocks[0] < blocks[1]
+
+
+def test_narrow_vectors_take_blocks_that_stay_in_the_second_level_cache() -> None:
+    """They go through a block once for each of their many groups of output channels."""
+    extents = Conv2dExtents(batch=1, channels=128, out_blocks=16, height=28, width=28)
+    tiling = choose_tiling(extents, AVX2)
+    assert tiling is not None
+    workload = workload_of(extents, tiling, AVX2)
+    assert workload.positions * workload.tiles * workload.channels * 4 <= AVX2.l2_bytes // 2
