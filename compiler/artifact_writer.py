@@ -11,16 +11,16 @@ import numpy as np
 
 from ..runtime.artifact import FORMAT_VERSION, PAGE, WEIGHT_ALIGNMENT, Footer
 from ..runtime.atomic_file import atomic_file
-from ..runtime.signature import Signature, WeightSpec
+from ..runtime.signature import PlacedTensor, Signature
 from ..runtime.tensors import ElementType
 
 
-def place_weights(weights: Iterable[np.ndarray[Any, Any]]) -> tuple[WeightSpec, ...]:
+def place_weights(weights: Iterable[np.ndarray[Any, Any]]) -> tuple[PlacedTensor, ...]:
     """Where each weight will lie in the weight section; a signature needs this before it can be written."""
     specs = []
     offset = 0
     for weight in weights:
-        specs.append(WeightSpec(offset, weight.shape, weight.dtype.name))
+        specs.append(PlacedTensor(offset, weight.shape, weight.dtype.name))
         offset = _aligned(offset + weight.nbytes, WEIGHT_ALIGNMENT)
     return tuple(specs)
 

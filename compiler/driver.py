@@ -24,12 +24,13 @@ from ..frontends.imported_model import ImportedModel
 from ..frontends.onnx import import_onnx
 from ..passes.compute.winograd import Tiling
 from ..passes.lift_constants import LiftedModule, lift_constants
+from ..passes.lift_workspace import lift_workspace
 from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents, always_direct
-from ..passes.pipeline import graph_passes, lower_to_virtual_machine
+from ..passes.pipeline import graph_passes, lower_allocations, lower_kernel_calls
 from ..runtime import Executable, load
 from ..runtime.errors import RelaxcError
 from ..runtime.processor import default_threads
-from ..runtime.signature import Signature
+from ..runtime.signature import PlacedTensor, Signature
 from ..targets import registry
 from ..targets.cpu.batch_costs import group_images
 from ..targets.cpu.dot_products import packing_for
@@ -61,6 +62,19 @@ class FusedModel:
     target: CpuTarget
     module: tvm.IRModule
     convolutions: Mapping[Conv2dExtents, int]
+
+
+@dataclass(frozen=True)
+class GeneratedCode:
+    """The artifact's library, and which of the tensors of its ``main`` are in the workspace.
+
+    Attributes:
+        workspace, results: as in the signature.
+    """
+
+    library: relax.VMExecutable
+    workspace: tuple[PlacedTensor, ...]
+    results: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -103,10 +117,10 @@ def compile(
     options = options or CompileOptions()
     lowered = lower(model, target, shapes, static_inputs, precision, calibration, tuning_records, options)
     options.report("generating code")
-    library = _generate_code(lowered)
+    code = _generate_code(lowered)
     folder = tempfile.TemporaryDirectory(prefix="relaxc-")
     artifact = Path(folder.name) / "model.so"
-    _write(artifact, library, lowered, precision)
+    _write(artifact, code, lowered, precision)
     executable = load(artifact)
     weakref.finalize(executable, folder.cleanup)
     return executable
@@ -186,20 +200,25 @@ def _refuse_unavailable(precision: str) -> None:
         raise RelaxcError(f"precision {precision!r} is not available yet: choose fp32 or bf16")
 
 
-def _generate_code(lowered: LoweredModel) -> relax.VMExecutable:
-    with lowered.target.tvm_target:
-        module = lower_to_virtual_machine()(lowered.lifted.module)
-    return relax.build(module, lowered.target.tvm_target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE)
+def _generate_code(lowered: LoweredModel) -> GeneratedCode:
+    target = lowered.target.tvm_target
+    with target:
+        planned = lift_workspace(lower_kernel_calls()(lowered.lifted.module))
+        module = lower_allocations()(planned.module)
+    library = relax.build(module, target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE)
+    return GeneratedCode(library, planned.workspace, planned.results)
 
 
-def _write(path: Path, library: relax.VMExecutable, lowered: LoweredModel, precision: str) -> None:
+def _write(path: Path, code: GeneratedCode, lowered: LoweredModel, precision: str) -> None:
     object_code = path.with_suffix(".code.so")
-    library.export_library(str(object_code))
+    code.library.export_library(str(object_code))
     weights = lowered.lifted.weights
     signature = Signature(
         inputs=lowered.imported.inputs,
         outputs=lowered.imported.outputs,
         weights=place_weights(weights),
+        workspace=code.workspace,
+        results=code.results,
         kernels=lowered.scheduled.kernels,
         target=lowered.target.description,
         cpu_features=required_features(lowered.target.machine),

@@ -28,7 +28,7 @@ def drop_weight_checks() -> tvm.transform.Pass:
 
 
 def _without_checks(main: relax.Function, inputs: int) -> relax.Function:
-    weights = list(main.params)[inputs:]
+    weights = set(list(main.params)[inputs:])
 
     def needed(binding: relax.Binding) -> bool:
         value = binding.value
@@ -36,7 +36,7 @@ def _without_checks(main: relax.Function, inputs: int) -> relax.Function:
             isinstance(value, ir.Call)
             and isinstance(value.op, relax.ExternFunc)
             and value.op.global_symbol in _CHECKS
-            and any(value.args[0].same_as(weight) for weight in weights)
+            and value.args[0] in weights
         )
 
     blocks = [relax.BindingBlock(list(filter(needed, block.bindings))) for block in main.body.blocks]

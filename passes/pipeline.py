@@ -92,8 +92,8 @@ def graph_passes(
     )
 
 
-def lower_to_virtual_machine() -> tvm.transform.Pass:
-    """From calls of kernels to the virtual machine's instructions, with memory planned."""
+def lower_kernel_calls() -> tvm.transform.Pass:
+    """From kernels that return tensors to kernels that fill tensors, which are allocated before."""
     transform = relax.transform
     return tvm.transform.Sequential(
         [
@@ -101,6 +101,21 @@ def lower_to_virtual_machine() -> tvm.transform.Pass:
             transform.RemovePurityChecking(),
             transform.CallTIRRewrite(),
             place_parts(),
+            transform.CanonicalizeBindings(),
+        ]
+    )
+
+
+def lower_to_virtual_machine() -> tvm.transform.Pass:
+    """From calls of kernels to the virtual machine's instructions."""
+    return tvm.transform.Sequential([lower_kernel_calls(), lower_allocations()])
+
+
+def lower_allocations() -> tvm.transform.Pass:
+    """From kernels that fill tensors to the virtual machine's instructions, with memory planned."""
+    transform = relax.transform
+    return tvm.transform.Sequential(
+        [
             transform.StaticPlanBlockMemory(),
             transform.LowerAllocTensor(),
             transform.KillAfterLastUse(),

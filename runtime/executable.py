@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import threading
 from collections import deque
@@ -20,7 +19,7 @@ from .input_check import InputCheck
 from .library import load_runtime, tvm_version
 from .processor import default_threads, missing_features
 from .signature import Signature, TensorSpec
-from .tensors import ElementType, tensor_over
+from .tensors import end_of, tensor_at
 from .thread_pool import call_with_threads
 from .virtual_machine import Instrument, VirtualMachine
 
@@ -81,24 +80,13 @@ class Executable:
             ShapeError: a name, dtype, rank or extent does not fit the model.
             RelaxcError: the model failed.
         """
-        arrays = self._input_check.arrays(inputs)
-        try:
-            machine = self._idle.pop()
-        except IndexError:
-            machine = self._new_machine()
-        try:
-            return self._named(call_with_threads(self.num_threads, machine.run, arrays))
-        finally:
-            self._idle.append(machine)
+        return self._run(self._input_check.arrays(inputs))
 
     def run_instrumented(self, inputs: Mapping[str, Any], instrument: Instrument) -> dict[str, Any]:
         """Runs the model once and calls ``instrument(function, name, before, result, *arguments)`` before
         and after each call of a kernel or of a function of the runtime. Raises like ``run``.
         """
-        arrays = self._input_check.arrays(inputs)
-        machine = self._new_machine()
-        machine.instrument(instrument)
-        return self._named(call_with_threads(self.num_threads, machine.run, arrays))
+        return self._run(self._input_check.arrays(inputs), instrument)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Copies the artifact to ``path``; the file appears whole or not at all.
@@ -117,10 +105,17 @@ class Executable:
     def _signature(self) -> Signature:
         return self._artifact.signature
 
-    def _new_machine(self) -> VirtualMachine:
-        return VirtualMachine(self._library, self._signature, self._weights, self._weight_span)
-
-    def _named(self, results: Sequence[Any]) -> dict[str, Any]:
+    def _run(
+        self, arrays: Sequence[np.ndarray[Any, Any]], instrument: Instrument | None = None
+    ) -> dict[str, Any]:
+        try:
+            machine = self._idle.pop()
+        except IndexError:
+            machine = VirtualMachine(self._library, self._signature, self._weights, self._weight_span)
+        try:
+            results = call_with_threads(self.num_threads, machine.run, arrays, instrument)
+        finally:
+            self._idle.append(machine)
         return {spec.name: value for spec, value in zip(self.outputs, results, strict=True)}
 
 
@@ -198,10 +193,8 @@ def _map_weights(artifact: Artifact) -> tuple[list[Any], range]:
     section = np.frombuffer(artifact.weights, np.uint8)
     tensors = []
     for weight in artifact.signature.weights:
-        element = ElementType.named(weight.dtype)
-        length = math.prod(weight.shape) * element.carrier.itemsize
-        if weight.offset % WEIGHT_ALIGNMENT or weight.offset + length > len(section):
+        if weight.offset % WEIGHT_ALIGNMENT or end_of(weight) > len(section):
             raise ArtifactError(f"{artifact.path} is damaged: a weight lies outside of its section")
-        tensors.append(tensor_over(section[weight.offset : weight.offset + length], weight.shape, element))
+        tensors.append(tensor_at(weight, section))
     start = section.ctypes.data
     return tensors, range(start, start + len(section))

@@ -20,6 +20,10 @@ class InputCheck:
         self._specs = tuple(specs)
         self._names = frozenset(spec.name for spec in specs)
         self._dtypes = tuple(ElementType.named(spec.dtype).numpy for spec in specs)
+        self._exact = [
+            (spec.name, dtype, spec.shape) for spec, dtype in zip(specs, self._dtypes, strict=True)
+        ]
+        self._only_tensors = all(spec.kind == "tensor" for spec in specs)
 
     def arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         """The arrays in the artifact's order; a sequence or an optional crosses as several.
@@ -29,6 +33,21 @@ class InputCheck:
                 sequence is expected), has another dtype (it is
                 refused, never cast), rank or extent, or one symbolic dimension has two extents.
         """
+        return self._arrays_as_specified(inputs) or self._checked_arrays(inputs)
+
+    def _arrays_as_specified(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]] | None:
+        """The arrays where a glance shows that they fit: a run of a small model takes not much longer."""
+        if type(inputs) is not dict or len(inputs) != len(self._exact) or not self._only_tensors:
+            return None
+        arrays = []
+        for name, dtype, shape in self._exact:
+            array = inputs.get(name)
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return None
+            arrays.append(array)
+        return arrays
+
+    def _checked_arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         if not isinstance(inputs, Mapping):
             raise ShapeError(f"expected a dict of arrays by name, got {type(inputs).__name__}")
         if inputs.keys() != self._names:

@@ -31,11 +31,11 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class WeightSpec:
-    """Where one weight lies in the artifact's weight section.
+class PlacedTensor:
+    """Where a tensor lies in the artifact's weight section, or in a run's workspace.
 
     Attributes:
-        offset: bytes from the start of the section, a multiple of 64.
+        offset: bytes from the start of that memory, a multiple of 64.
         shape: extents, in the layout that the kernels read.
         dtype: element type.
     """
@@ -79,17 +79,23 @@ class Signature:
         versions: of relaxc and TVM at compile time.
         source_hash: SHA-256 of the source model.
         precision: the precision option it was compiled with.
+        workspace: intermediate tensors of fixed shape, which ``main`` takes after the weights. Those that are
+            not in use at the same time share memory.
+        results: for each output, the index in ``workspace`` of the tensor of which a caller gets a copy; None
+            where a caller gets what ``main`` returns. Empty where all are None.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    weights: tuple[WeightSpec, ...]
+    weights: tuple[PlacedTensor, ...]
     kernels: tuple[KernelSpec, ...]
     target: str
     cpu_features: tuple[str, ...]
     versions: dict[str, str]
     source_hash: str
     precision: str = "fp32"
+    workspace: tuple[PlacedTensor, ...] = ()
+    results: tuple[int | None, ...] = ()
 
     def to_json(self) -> str:
         """The signature as JSON text; the same signature always gives the same text."""
@@ -99,11 +105,22 @@ class Signature:
     def from_json(cls, text: str) -> Signature:
         """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError on foreign text."""
         fields: dict[str, Any] = json.loads(text)
-        specs = {"inputs": TensorSpec, "outputs": TensorSpec, "weights": WeightSpec, "kernels": KernelSpec}
-        for key, spec in specs.items():
+        # Artifacts of earlier versions have none.
+        fields |= {"workspace": [], "results": []} | fields
+        for key, spec in _ENTRIES.items():
             fields[key] = tuple(_thaw(spec, entry) for entry in fields[key])
-        fields["cpu_features"] = tuple(fields["cpu_features"])
+        for key in ("cpu_features", "results"):
+            fields[key] = tuple(fields[key])
         return cls(**fields)
+
+
+_ENTRIES = {
+    "inputs": TensorSpec,
+    "outputs": TensorSpec,
+    "weights": PlacedTensor,
+    "workspace": PlacedTensor,
+    "kernels": KernelSpec,
+}
 
 
 def _thaw(spec: type[Any], entry: dict[str, Any]) -> Any:

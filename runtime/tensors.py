@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .library import load_runtime
-from .signature import TensorSpec
+from .signature import PlacedTensor, TensorSpec
 from .structures import tensors_of, unpacked
 
 ALIGNMENT = 64
@@ -85,19 +85,35 @@ class AlignedBuffer:
         """Copies ``array`` (any strides) in and returns the tensor that the virtual machine takes."""
         if array.shape != self._shape:
             self._allocate(array.shape)
-        np.copyto(self._memory, array, casting="safe")
+        self._memory[...] = array
         return self._tensor
 
     def _allocate(self, shape: tuple[int, ...]) -> None:
         element = self._element
         size = math.prod(shape) * element.carrier.itemsize
-        raw = np.empty(max(size, 1) + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        memory = raw[start : start + size]
+        memory = aligned_memory(size)
         self._memory = memory.view(element.staging).reshape(shape)
         self._tensor = tensor_over(memory, shape, element)
         self._shape = shape
         self.span = range(self._tensor.data_ptr(), self._tensor.data_ptr() + max(size, 1))
+
+
+def aligned_memory(size: int) -> np.ndarray[Any, Any]:
+    """``size`` bytes, which the system gives page by page when they are first written."""
+    raw = np.empty(max(size, 1) + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def end_of(place: PlacedTensor) -> int:
+    """The offset of the first byte behind a tensor."""
+    return place.offset + math.prod(place.shape) * ElementType.named(place.dtype).carrier.itemsize
+
+
+def tensor_at(place: PlacedTensor, memory: np.ndarray[Any, Any]) -> Any:
+    """The tensor that lies at ``place`` in ``memory`` (bytes, writable, aligned, one dimension)."""
+    part = memory[place.offset : end_of(place)]
+    return tensor_over(part, place.shape, ElementType.named(place.dtype))
 
 
 def tensor_over(memory: np.ndarray[Any, Any], shape: tuple[int, ...], element: ElementType) -> Any:

@@ -9,15 +9,16 @@ import numpy as np
 
 from .errors import RelaxcError, ShapeError
 from .library import load_runtime
-from .signature import Signature
+from .signature import PlacedTensor, Signature
 from .structures import tensors_of
-from .tensors import AlignedBuffer, ResultReader
+from .tensors import AlignedBuffer, ResultReader, aligned_memory, end_of, tensor_at
 
 # Called with (function, its name, whether before the call, the result, *arguments).
 Instrument = Callable[..., None]
 
 _CPU = 1
 _POOLED_ALLOCATOR = 2
+_BOUND_MAIN = "main on inputs"
 
 # The pooled allocator keeps a block of every size it ever gave out. A model with symbolic shapes would hoard
 # memory for all the shapes it ever saw; after this many new ones the pool is emptied.
@@ -25,47 +26,68 @@ _SHAPES_KEPT = 8
 
 
 class VirtualMachine:
-    """An instance of its own for every concurrent caller; the weights are shared."""
+    """An instance and a workspace of its own for every concurrent caller; the weights are shared."""
 
     def __init__(self, library: Any, signature: Signature, weights: Sequence[Any], span: range) -> None:
         """Makes an instance.
 
         Args:
             library: the loaded module.
-            signature: names and types of the inputs and outputs.
+            signature: the types of the inputs and outputs, and where the workspace's tensors lie.
             weights: tensors, in the order in which ``main`` takes them.
             span: the addresses of the weights.
+
+        Raises:
+            RelaxcError: there is no memory for the workspace.
         """
-        self._machine = library["vm_load_executable"]()
-        self._machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
-        self._main = self._machine["main"]
-        self._weights = tuple(weights)
+        self._library = library
+        workspace = _workspace(signature.workspace)
+        self._bound = (*weights, *workspace)
+        self._main = self._new_main()
         self._weight_span = span
-        self._buffers = [AlignedBuffer(part) for spec in signature.inputs for part in tensors_of(spec)]
+        parts = [part for spec in signature.inputs for part in tensors_of(spec)]
+        self._buffers = [AlignedBuffer(part) for part in parts]
         self._readers = [ResultReader(spec) for spec in signature.outputs]
+        places = signature.results or (None,) * len(signature.outputs)
+        self._held = [
+            None if place is None else reader.read(workspace[place])
+            for reader, place in zip(self._readers, places, strict=True)
+        ]
+        self._dynamic = any(isinstance(extent, str) for part in parts for extent in part.shape)
         self._shapes_seen: set[tuple[tuple[int, ...], ...]] = set()
 
-    def instrument(self, instrument: Instrument) -> None:
-        """Has ``instrument`` called before and after every call that the program makes."""
-        self._machine["set_instrument"](load_runtime().convert(instrument))
-
-    def run(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
+    def run(self, arrays: Sequence[np.ndarray[Any, Any]], instrument: Instrument | None = None) -> list[Any]:
         """Runs ``main`` on checked arrays; the results belong to the caller.
+
+        Args:
+            arrays: the inputs.
+            instrument: called before and after every call that the program makes.
 
         Raises:
             ShapeError, RelaxcError: the program refused a shape or failed.
         """
-        self._limit_pool(arrays)
+        if self._dynamic:
+            self._limit_pool(arrays)
         inputs = [buffer.fill(array) for buffer, array in zip(self._buffers, arrays, strict=True)]
+        main = self._new_main(instrument) if instrument else self._main
         try:
-            results = self._main(*inputs, *self._weights)
+            results = main(*inputs)
         except Exception as error:
             raise _in_one_line(error) from error
         handed_out: set[int] = set()
         return [
-            self._owned(reader.read(value), handed_out)
-            for reader, value in zip(self._readers, results, strict=True)
+            self._owned(reader.read(results[index]), handed_out) if held is None else held.copy()
+            for index, (reader, held) in enumerate(zip(self._readers, self._held, strict=True))
         ]
+
+    def _new_main(self, instrument: Instrument | None = None) -> Any:
+        """``main`` of a new machine, which takes the inputs only: the other arguments never change."""
+        machine = self._library["vm_load_executable"]()
+        machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
+        if instrument:
+            machine["set_instrument"](load_runtime().convert(instrument))
+        machine["save_function"]("main", _BOUND_MAIN, True, *self._bound)
+        return machine[_BOUND_MAIN]
 
     def _limit_pool(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
         self._shapes_seen.add(tuple(array.shape for array in arrays))
@@ -88,6 +110,19 @@ class VirtualMachine:
             return value.copy()
         handed_out.add(address)
         return value
+
+
+def _workspace(places: Sequence[PlacedTensor]) -> list[Any]:
+    """The tensors of a new workspace."""
+    size = max(map(end_of, places), default=0)
+    try:
+        memory = aligned_memory(size)
+    except MemoryError:
+        raise RelaxcError(
+            f"this model's intermediate results need {size / 2**20:.0f} MB of memory, which cannot be had; "
+            "bind smaller shapes when compiling, or run it where there is more"
+        ) from None
+    return [tensor_at(place, memory) for place in places]
 
 
 def _in_one_line(error: Exception) -> RelaxcError:

@@ -18,7 +18,9 @@ import tvm
 from tvm import relax, topi
 
 import relaxc
+from relaxc.runtime.artifact import Artifact
 from relaxc.runtime.errors import ArtifactError, RelaxcError, ShapeError
+from relaxc.runtime.signature import PlacedTensor
 
 WEIGHT = (np.arange(12, dtype=np.float32) - 5).reshape(3, 4)
 
@@ -108,6 +110,13 @@ class TestRunning:
         for batch in range(100_000, 200_000, 1_000):
             executable.run({"x": np.zeros((batch, 3), np.float32)})
         assert resident_bytes() - before < 150e6  # all blocks together would be 500 MB
+
+    def test_a_workspace_that_does_not_fit_into_memory_is_refused(self, dense: Path) -> None:
+        artifact = Artifact(dense)
+        huge = (PlacedTensor(0, (2**60,), "int8"),)
+        artifact.signature = dataclasses.replace(artifact.signature, workspace=huge)
+        with pytest.raises(RelaxcError, match="MB of memory"):
+            relaxc.runtime.Executable(artifact).run({"x": sample(2)})
 
 
 class TestInputs:

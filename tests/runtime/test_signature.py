@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 
-from relaxc.runtime.signature import KernelSpec, Signature, TensorSpec, WeightSpec
+from relaxc.runtime.signature import KernelSpec, PlacedTensor, Signature, TensorSpec
 
 SIGNATURE = Signature(
     inputs=(TensorSpec("x", ("batch", 3, "height // 2"), "float32"), TensorSpec("scalar", (), "bool")),
     outputs=(TensorSpec("ÿ", (0,), "bfloat16"),),
-    weights=(WeightSpec(64, (2, 3), "int8"),),
+    weights=(PlacedTensor(64, (2, 3), "int8"),),
     kernels=(KernelSpec("matmul", "matmul", 1, 12, None),),
     target='{"kind": "llvm"}',
     cpu_features=("avx2", "fma"),
     versions={"tvm": "0.27.0", "relaxc": "0.1.0"},
     source_hash="ab",
     precision="fp32",
+    workspace=(PlacedTensor(0, (4, 0), "bool"), PlacedTensor(128, (), "bfloat16")),
+    results=(1, None),
 )
 
 
@@ -25,6 +30,13 @@ def test_it_comes_back_as_it_was() -> None:
 
 def test_the_same_signature_gives_the_same_text() -> None:
     assert Signature.from_json(SIGNATURE.to_json()).to_json() == SIGNATURE.to_json()
+
+
+def test_a_signature_of_an_earlier_version_has_no_workspace() -> None:
+    fields = json.loads(SIGNATURE.to_json())
+    del fields["workspace"], fields["results"]
+    earlier = Signature.from_json(json.dumps(fields))
+    assert earlier == dataclasses.replace(SIGNATURE, workspace=(), results=())
 
 
 @pytest.mark.parametrize(
