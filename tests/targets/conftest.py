@@ -1,4 +1,4 @@
-"""How many random workloads the tests of kernels draw: RELAXC_WORKLOADS a family, else those of one seed."""
+"""Targets, and how many random workloads tests of kernels draw: RELAXC_WORKLOADS a family, else one seed's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import pytest
 
 from relaxc.runtime.processor import missing_features
-from tests.targets.kernel_workloads import WORKLOADS_A_SEED
+from relaxc.targets.registry import resolve
+from tests.targets.kernel_workloads import WORKLOADS_A_SEED, Target
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,3 +29,11 @@ def avx2() -> str:
     if missing_features(["avx2", "fma"]):
         pytest.skip("this CPU has no AVX2")
     return "x86-64-v3"
+
+
+@pytest.fixture
+def without_tiles() -> Target:
+    """This machine; one that lacks AMX where this one has it, which ``test_tile_products`` is about."""
+    if "amx-bf16" not in resolve("native").machine.features:
+        return "native"
+    return {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+avx512bf16"]}

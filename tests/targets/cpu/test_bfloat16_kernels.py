@@ -14,7 +14,14 @@ import pytest
 from tvm import relax
 
 from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
-from tests.targets.kernel_workloads import CompiledWorkloads, Workload, check_random, normal, some_symbolic
+from tests.targets.kernel_workloads import (
+    CompiledWorkloads,
+    Target,
+    Workload,
+    check_random,
+    normal,
+    some_symbolic,
+)
 from tests.targets.numpy_reference import Window, conv2d
 
 Draw = Callable[[np.random.Generator], Workload]
@@ -135,8 +142,8 @@ FAMILIES = [random_product, random_convolution]
 
 @pytest.mark.workloads_a_seed(20)
 @pytest.mark.parametrize("draw", FAMILIES)
-def test_random_products_agree_with_numpy(draw: Draw, seed: int) -> None:
-    check_random(draw, 2000 + seed, count=20)
+def test_random_products_agree_with_numpy(draw: Draw, seed: int, without_tiles: Target) -> None:
+    check_random(draw, 2000 + seed, without_tiles, count=20)
 
 
 @pytest.mark.parametrize("draw", FAMILIES)

@@ -40,7 +40,7 @@ from relaxc.targets.cpu.tile_costs import TileConfig, TileWorkload
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
 from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
-from tests.targets.kernel_workloads import Workload, check, normal, some_symbolic
+from tests.targets.kernel_workloads import Workload, check, check_random, normal, some_symbolic
 from tests.targets.numpy_reference import Window, conv2d
 
 TARGET = {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+amx-tile", "+amx-bf16", "+avx512bf16"]}
@@ -243,6 +243,11 @@ def test_patches_of_a_picture_are_multiplied_on_tiles(emulator: Path) -> None:
 
 def test_idle_lanes_that_are_no_numbers_do_not_spread(emulator: Path) -> None:
     run_emulated(emulator, f"check_idle_lanes({str(emulator)!r})")
+
+
+@pytest.mark.skipif(bool(missing_features(["amx_tile", "amx_bf16"])), reason="this CPU has no AMX")
+def test_random_products_agree_with_numpy_on_the_processor_itself(seed: int) -> None:
+    check_random(random_workload, 500 + seed, TARGET)
 
 
 def test_every_schedule_computes_the_same(emulator: Path) -> None:
