@@ -1,4 +1,4 @@
-"""Targets, and how many random workloads tests of kernels draw: RELAXC_WORKLOADS a family, else one seed's."""
+"""Targets, and how many random workloads the tests of kernels draw."""
 
 from __future__ import annotations
 
