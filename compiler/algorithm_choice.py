@@ -5,24 +5,20 @@ Schedules are tuned afterwards, of the kernels that the chosen algorithms make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from ..autotune.algorithm_tasks import algorithm_tasks
 from ..autotune.measurement import Measurement, Measurer, Status
-from ..autotune.records import Purpose, read_records, write_records
+from ..autotune.records import Purpose
 from ..autotune.search import GridSearch
 from ..autotune.session import Budget, Session, SessionOptions, open_session
 from ..autotune.task_state import TaskState
 from ..autotune.tasks import model_bytes
 from ..runtime import Executable
-from ..targets.cpu.conv2d_algorithms import CHOICE
 from .driver import FusedModel
-from .model_contest import champions, whole_runs_in_turns
+from .model_contest import champions, is_algorithm, some_records, whole_runs_in_turns
 from .sample_inputs import sample_inputs
 
 _PART_OF_BUDGET = 4
@@ -76,7 +72,7 @@ def hold_algorithm_contest(
     chosen = champions(session)
     if all(_confirmed(state) for state in chosen):
         return None
-    with algorithm_records(session.options.records) as records:
+    with some_records(session.options.records, is_algorithm) as records:
         executables = [build(), build(tuning_records=records)]
     inputs = sample_inputs(executables[0].inputs, {})
     runs = [
@@ -85,15 +81,6 @@ def hold_algorithm_contest(
     for state in chosen:
         session.note_model_run(state, *runs)
     return AlgorithmContest(*(median(run.seconds) for run in runs))
-
-
-@contextmanager
-def algorithm_records(records: Path) -> Iterator[Path]:
-    """A file with those of ``records`` that choose algorithms, for as long as the context lasts."""
-    with TemporaryDirectory(prefix="relaxc-") as folder:
-        path = Path(folder) / "algorithms.records"
-        write_records(path, (r for r in read_records(records).records if r.kernel.template == CHOICE))
-        yield path
 
 
 def _confirmed(state: TaskState) -> bool:

@@ -239,16 +239,10 @@ def _run(session: Session, report: Path | None) -> None:
 
 def _confirm(session: Session, build: Callable[..., Executable]) -> None:
     """Measures the champions inside the model, and drops those that are slower there."""
-    from ..algorithm_choice import algorithm_records
     from ..model_contest import hold_model_contest
 
-    with progress() as say, algorithm_records(session.options.records) as algorithms:
+    with progress() as say:
         say("comparing the tuned kernels with the defaults inside the model")
-        outcome = hold_model_contest(
-            session,
-            partial(build, tuning_records=algorithms),
-            partial(build, tuning_records=session.options.records),
-            _CONFIRMATION_SECONDS,
-        )
+        outcome = hold_model_contest(session, build, _CONFIRMATION_SECONDS)
     if outcome is not None:
         typer.echo(str(outcome))

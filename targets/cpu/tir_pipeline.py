@@ -15,8 +15,9 @@ from tvm.s_tir.pipeline import default_s_tir_pipeline
 from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
 TIR_PIPELINE = "relaxc_cpu"
-STACK_BYTES = 4096
-"""Buffers of at most this size live on the stack: a register tile, or its copy for the epilogue."""
+STACK_BYTES = 1 << 16
+"""Buffers of at most this size live on the stack: a register tile, its copy for the epilogue, a padded strip.
+To ask the workspace allocator for one takes as long as to compute a small strip."""
 
 
 def keep_small_buffers_on_stack() -> tvm.transform.Pass:

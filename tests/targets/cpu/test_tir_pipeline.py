@@ -13,7 +13,7 @@ from relaxc.targets.cpu.schedule_kernels import schedule_kernel
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE, keep_small_buffers_on_stack
 from relaxc.targets.registry import resolve
 
-LARGE = 1025  # float32 elements: 4 bytes more than the limit
+LARGE = (1 << 14) + 1  # float32 elements: 4 bytes more than the limit
 
 
 def marked_buffers(mod: tvm.IRModule) -> dict[str, bool]:
@@ -32,7 +32,7 @@ def test_small_buffers_are_marked() -> None:
     class Buffers:
         @T.prim_func
         def main(x: T.Buffer((16,), "float32")):
-            small = T.alloc_buffer((1024,), "float32", scope="local")
+            small = T.alloc_buffer((1 << 14,), "float32", scope="local")
             large = T.alloc_buffer((LARGE,), "float32")
             small[0] = x[0]
             large[0] = small[0]
