@@ -74,9 +74,9 @@ class VirtualMachine:
             results = main(*inputs)
         except Exception as error:
             raise _in_one_line(error) from error
-        handed_out: set[int] = set()
+        taken = [self._weight_span, *(buffer.span for buffer in self._buffers)]
         return [
-            self._owned(reader.read(results[index]), handed_out) if held is None else held.copy()
+            _owned(reader.read(results[index]), taken) if held is None else held.copy()
             for index, (reader, held) in enumerate(zip(self._readers, self._held, strict=True))
         ]
 
@@ -95,21 +95,19 @@ class VirtualMachine:
             self._shapes_seen.clear()
             load_runtime().get_global_func("vm.builtin.memory_manager.clear")()
 
-    def _owned(self, value: Any, handed_out: set[int]) -> Any:
-        """A copy where a result is an input or a weight passed through, or another result once more."""
-        if isinstance(value, list):
-            return [self._owned(entry, handed_out) for entry in value]
-        if value is None:
-            return None
-        address = value.__array_interface__["data"][0]
-        if (
-            address in handed_out
-            or address in self._weight_span
-            or any(address in buffer.span for buffer in self._buffers)
-        ):
-            return value.copy()
-        handed_out.add(address)
-        return value
+
+def _owned(value: Any, taken: list[range]) -> Any:
+    """``value``; a copy where its memory is ``taken`` by an input, a weight or another result."""
+    if isinstance(value, list):
+        return [_owned(entry, taken) for entry in value]
+    if value is None:
+        return None
+    start = value.__array_interface__["data"][0]
+    end = start + max(value.nbytes, 1)
+    if any(start < other.stop and other.start < end for other in taken):
+        return value.copy()
+    taken.append(range(start, end))
+    return value
 
 
 def _workspace(places: Sequence[PlacedTensor]) -> list[Any]:

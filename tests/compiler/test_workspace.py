@@ -64,6 +64,14 @@ def assert_right(executable: relaxc.Executable, proto: onnx.ModelProto, x: np.nd
         np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
+def assert_apart(results: dict[str, np.ndarray]) -> None:
+    """Writing to one result changes no other one."""
+    for name in results:
+        others = {other: results[other].copy() for other in results if other != name}
+        results[name][...] = -1
+        assert all(np.array_equal(results[other], others[other]) for other in others)
+
+
 @pytest.fixture(scope="module")
 def fixed() -> tuple[relaxc.Executable, onnx.ModelProto]:
     """Its intermediate values ``weights0`` and ``sum2`` are results as well."""
@@ -172,11 +180,28 @@ def test_an_input_that_is_a_result_and_one_value_under_two_names() -> None:
     x = sample(SIDE, SIDE)
     assert_right(executable, proto, x)
     results = executable.run({"x": x})
-    for name in results:
-        others = {other: results[other].copy() for other in results if other != name}
-        results[name][...] = -1
-        assert all(np.array_equal(results[other], others[other]) for other in others)
+    assert_apart(results)
     assert not np.any(x == -1)
+
+
+def test_large_results_that_lie_in_one_another_come_apart() -> None:
+    """The parts of ``y`` are written in place, and ``part`` is a view of it."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("Concat", ["a", "b"], ["y"], axis=0),
+        helper.make_node("Slice", ["y", "begin", "end"], ["part"]),
+    ]
+    proto = model(nodes, (2048, SIDE), ["part", "b", "y", "a"])
+    bounds = {"begin": [1024], "end": [3072]}
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(values, np.int64), name) for name, values in bounds.items()
+    )
+    executable = relaxc.compile(onnx.shape_inference.infer_shapes(proto))
+    assert not [kernel for kernel in executable.metadata["kernels"] if "concat" in kernel["name"]]
+    x = sample(2048, SIDE)
+    assert_right(executable, proto, x)
+    assert_apart(executable.run({"x": x}))
 
 
 def test_branches_chosen_at_run_time() -> None:
