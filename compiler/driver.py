@@ -27,6 +27,7 @@ from ..passes.lift_constants import LiftedModule, lift_constants
 from ..passes.lift_workspace import lift_workspace
 from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents, always_direct
 from ..passes.pipeline import graph_passes, lower_allocations, lower_kernel_calls
+from ..passes.shared_results import shared_results
 from ..runtime import Executable, load
 from ..runtime.errors import RelaxcError
 from ..runtime.processor import default_threads
@@ -69,12 +70,13 @@ class GeneratedCode:
     """The artifact's library, and which of the tensors of its ``main`` are in the workspace.
 
     Attributes:
-        workspace, results: as in the signature.
+        workspace, results, shared: as in the signature.
     """
 
     library: relax.VMExecutable
     workspace: tuple[PlacedTensor, ...]
     results: tuple[int | None, ...]
+    shared: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,11 @@ def _refuse_unavailable(precision: str) -> None:
 def _generate_code(lowered: LoweredModel) -> GeneratedCode:
     target = lowered.target.tvm_target
     with target:
-        planned = lift_workspace(lower_kernel_calls()(lowered.lifted.module))
+        kernel_calls = lower_kernel_calls()(lowered.lifted.module)
+        planned = lift_workspace(kernel_calls)
         module = lower_allocations()(planned.module)
     library = relax.build(module, target, relax_pipeline=None, tir_pipeline=TIR_PIPELINE)
-    return GeneratedCode(library, planned.workspace, planned.results)
+    return GeneratedCode(library, planned.workspace, planned.results, shared_results(kernel_calls))
 
 
 def _write(path: Path, code: GeneratedCode, lowered: LoweredModel, precision: str) -> None:
@@ -219,6 +222,7 @@ def _write(path: Path, code: GeneratedCode, lowered: LoweredModel, precision: st
         weights=place_weights(weights),
         workspace=code.workspace,
         results=code.results,
+        shared=code.shared,
         kernels=lowered.scheduled.kernels,
         target=lowered.target.description,
         cpu_features=required_features(lowered.target.machine),

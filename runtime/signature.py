@@ -83,6 +83,7 @@ class Signature:
             not in use at the same time share memory.
         results: for each output, the index in ``workspace`` of the tensor of which a caller gets a copy; None
             where a caller gets what ``main`` returns. Empty where all are None.
+        shared: the outputs that later runs may read, as indices: a caller gets copies of them.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -96,6 +97,7 @@ class Signature:
     precision: str = "fp32"
     workspace: tuple[PlacedTensor, ...] = ()
     results: tuple[int | None, ...] = ()
+    shared: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """The signature as JSON text; the same signature always gives the same text."""
@@ -106,10 +108,10 @@ class Signature:
         """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError on foreign text."""
         fields: dict[str, Any] = json.loads(text)
         # Artifacts of earlier versions have none.
-        fields |= {"workspace": [], "results": []} | fields
+        fields |= {"workspace": [], "results": [], "shared": []} | fields
         for key, spec in _ENTRIES.items():
             fields[key] = tuple(_thaw(spec, entry) for entry in fields[key])
-        for key in ("cpu_features", "results"):
+        for key in ("cpu_features", "results", "shared"):
             fields[key] = tuple(fields[key])
         return cls(**fields)
 

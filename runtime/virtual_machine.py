@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class VirtualMachine:
             None if place is None else reader.read(workspace[place])
             for reader, place in zip(self._readers, places, strict=True)
         ]
+        self._shared = frozenset(signature.shared)
         self._dynamic = any(isinstance(extent, str) for part in parts for extent in part.shape)
         self._shapes_seen: set[tuple[tuple[int, ...], ...]] = set()
 
@@ -75,10 +77,14 @@ class VirtualMachine:
         except Exception as error:
             raise _in_one_line(error) from error
         taken = [self._weight_span, *(buffer.span for buffer in self._buffers)]
-        return [
-            _owned(reader.read(results[index]), taken) if held is None else held.copy()
-            for index, (reader, held) in enumerate(zip(self._readers, self._held, strict=True))
-        ]
+        return [self._result(index, results, taken) for index in range(len(self._readers))]
+
+    def _result(self, index: int, results: Any, taken: list[range]) -> Any:
+        """One of the ``results`` as the caller's own."""
+        if (held := self._held[index]) is not None:
+            return held.copy()
+        value = self._readers[index].read(results[index])
+        return deepcopy(value) if index in self._shared else _owned(value, taken)
 
     def _new_main(self, instrument: Instrument | None = None) -> Any:
         """``main`` of a new machine, which takes the inputs only: the other arguments never change."""

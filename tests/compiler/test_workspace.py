@@ -231,6 +231,25 @@ def test_branches_chosen_at_run_time() -> None:
         assert_right(executable, proto, x)
 
 
+def test_a_constant_that_a_branch_returns_stays_what_it_is() -> None:
+    def branch(name: str, value: float) -> onnx.GraphProto:
+        array = onnx.numpy_helper.from_array(np.full(3, value, np.float32))
+        node = helper.make_node("Constant", [], [name], value=array)
+        return helper.make_graph([node], name, [], [onnx.ValueInfoProto(name=name)])
+
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
+        helper.make_node("Cast", ["total"], ["positive"], to=TensorProto.BOOL),
+        helper.make_node("If", ["positive"], ["y"], then_branch=branch("t", 1), else_branch=branch("e", 2)),
+    ]
+    executable = relaxc.compile(model(nodes, (2, 2), ["y"]))
+    for _ in range(2):
+        for value, wanted in ((1, 1), (0, 2)):
+            y = executable.run({"x": np.full((2, 2), value, np.float32)})["y"]
+            assert y.tolist() == [wanted] * 3
+            y[...] = 9
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "float16", "bfloat16", "float64"])
 def test_small_results_of_other_types(dtype: str) -> None:
     """The product keeps the cast from being the whole model."""

@@ -21,6 +21,7 @@ SIGNATURE = Signature(
     precision="fp32",
     workspace=(PlacedTensor(0, (4, 0), "bool"), PlacedTensor(128, (), "bfloat16")),
     results=(1, None),
+    shared=(1,),
 )
 
 
@@ -34,9 +35,9 @@ def test_the_same_signature_gives_the_same_text() -> None:
 
 def test_a_signature_of_an_earlier_version_has_no_workspace() -> None:
     fields = json.loads(SIGNATURE.to_json())
-    del fields["workspace"], fields["results"]
+    del fields["workspace"], fields["results"], fields["shared"]
     earlier = Signature.from_json(json.dumps(fields))
-    assert earlier == dataclasses.replace(SIGNATURE, workspace=(), results=())
+    assert earlier == dataclasses.replace(SIGNATURE, workspace=(), results=(), shared=())
 
 
 @pytest.mark.parametrize(
