@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.library import load_runtime
-from ..runtime.tensors import ALIGNMENT, ElementType, tensor_over
+from ..runtime.tensors import ElementType, aligned_memory, tensor_over
 from ..runtime.thread_pool import call_with_threads
 from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Measurement, RunOptions, Status
 
@@ -98,7 +98,8 @@ class Argument:
     def random(cls, spec: ArgumentSpec, generator: np.random.Generator) -> Argument:
         """Floating-point numbers between -1 and 1; ones of all other types."""
         element = ElementType.named(spec.dtype)
-        memories = [_aligned(math.prod(spec.shape) * element.carrier.itemsize) for _ in range(spec.copies)]
+        size = math.prod(spec.shape) * element.carrier.itemsize
+        memories = [aligned_memory(size) for _ in range(spec.copies)]
         array = memories[0].view(element.staging).reshape(spec.shape)
         # Integers may be indices or divisors: one is valid for nearly all of them.
         if array.dtype.kind in "biu":
@@ -115,12 +116,6 @@ def _transformed(filters: Array, spec: ArgumentSpec) -> Array:
         return filters
     G = np.array(spec.windows)
     return np.asarray(np.einsum("ir,orscv,js->oijcv", G, filters, G).reshape(spec.shape))
-
-
-def _aligned(size: int) -> Array:
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
 
 
 def _check(

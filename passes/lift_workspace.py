@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import ir, relax, tirx
 
-from ..runtime.signature import PlacedTensor
-from ..runtime.tensors import ALIGNMENT
+from ..runtime.signature import ALIGNMENT, PlacedTensor
 from .lift_constants import INPUTS, MAIN
 from .place_blocks import Block, place_blocks
 

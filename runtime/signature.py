@@ -10,6 +10,9 @@ from typing import Any, Literal
 Dim = int | str
 Kind = Literal["tensor", "sequence", "optional", "optional sequence"]
 
+ALIGNMENT = 64
+"""Bytes: tensors of the artifact and of a workspace begin at multiples of this."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -43,6 +46,10 @@ class PlacedTensor:
     offset: int
     shape: tuple[int, ...]
     dtype: str
+
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.offset % ALIGNMENT or min(self.shape, default=0) < 0:
+            raise ValueError(f"no tensor of shape {self.shape} can begin at byte {self.offset}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,13 @@ class Signature:
     workspace: tuple[PlacedTensor, ...] = ()
     results: tuple[int | None, ...] = ()
     shared: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        places = range(len(self.workspace))
+        if len(self.results) not in (0, len(self.outputs)):
+            raise ValueError(f"{len(self.outputs)} outputs cannot have {len(self.results)} results")
+        if any(result is not None and result not in places for result in self.results):
+            raise ValueError("a result lies outside of the workspace")
 
     def to_json(self) -> str:
         """The signature as JSON text; the same signature always gives the same text."""

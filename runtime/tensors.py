@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from .library import load_runtime
-from .signature import PlacedTensor, TensorSpec
+from .signature import ALIGNMENT, PlacedTensor, TensorSpec
 from .structures import tensors_of, unpacked
-
-ALIGNMENT = 64
 
 # An element type that NumPy's DLPack does not know crosses as an unsigned integer of the same width.
 _CARRIER = "uint16"

@@ -121,7 +121,7 @@ def _workspace(places: Sequence[PlacedTensor]) -> list[Any]:
     size = max(map(end_of, places), default=0)
     try:
         memory = aligned_memory(size)
-    except MemoryError:
+    except (MemoryError, OverflowError, ValueError):  # the last two where a length does not fit into a word
         raise RelaxcError(
             f"this model's intermediate results need {size / 2**20:.0f} MB of memory, which cannot be had; "
             "bind smaller shapes when compiling, or run it where there is more"

@@ -111,9 +111,10 @@ class TestRunning:
             executable.run({"x": np.zeros((batch, 3), np.float32)})
         assert resident_bytes() - before < 150e6  # all blocks together would be 500 MB
 
-    def test_a_workspace_that_does_not_fit_into_memory_is_refused(self, dense: Path) -> None:
+    @pytest.mark.parametrize("size", [2**60, 2**63, 2**80])
+    def test_a_workspace_that_does_not_fit_into_memory_is_refused(self, dense: Path, size: int) -> None:
         artifact = Artifact(dense)
-        huge = (PlacedTensor(0, (2**60,), "int8"),)
+        huge = (PlacedTensor(0, (size,), "int8"),)
         artifact.signature = dataclasses.replace(artifact.signature, workspace=huge)
         with pytest.raises(RelaxcError, match="MB of memory"):
             relaxc.runtime.Executable(artifact).run({"x": sample(2)})

@@ -11,7 +11,7 @@ from relaxc.runtime.signature import KernelSpec, PlacedTensor, Signature, Tensor
 
 SIGNATURE = Signature(
     inputs=(TensorSpec("x", ("batch", 3, "height // 2"), "float32"), TensorSpec("scalar", (), "bool")),
-    outputs=(TensorSpec("ÿ", (0,), "bfloat16"),),
+    outputs=(TensorSpec("ÿ", (0,), "bfloat16"), TensorSpec("z", (), "bool")),
     weights=(PlacedTensor(64, (2, 3), "int8"),),
     kernels=(KernelSpec("matmul", "matmul", 1, 12, None),),
     target='{"kind": "llvm"}',
@@ -38,6 +38,24 @@ def test_a_signature_of_an_earlier_version_has_no_workspace() -> None:
     del fields["workspace"], fields["results"], fields["shared"]
     earlier = Signature.from_json(json.dumps(fields))
     assert earlier == dataclasses.replace(SIGNATURE, workspace=(), results=(), shared=())
+
+
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [
+        ('"offset":128', '"offset":-64'),
+        ('"offset":128', '"offset":100'),
+        ('"shape":[4,0]', '"shape":[4,-1]'),
+        ('"results":[1,null]', '"results":[2,null]'),
+        ('"results":[1,null]', '"results":[-1,null]'),
+        ('"results":[1,null]', '"results":[1]'),
+    ],
+)
+def test_places_that_cannot_be_are_refused(written: str, damaged: str) -> None:
+    text = SIGNATURE.to_json()
+    assert written in text
+    with pytest.raises(ValueError, match=r"tensor|result"):
+        Signature.from_json(text.replace(written, damaged))
 
 
 @pytest.mark.parametrize(
