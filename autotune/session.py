@@ -303,8 +303,10 @@ def joined(parts: Sequence[Measurement]) -> Measurement:
 
 
 def _default_seconds(state: TaskState) -> float | None:
-    """The median of the default's time over all records: it was measured in each of them."""
+    """The median of the default's time over all records but those of runs of the whole model."""
     times = sorted(
-        record.entries[0].measurement.median for record in state.records if record.entries[0].measurement.ok
+        record.entries[0].measurement.median
+        for record in state.records
+        if record.purpose is not Purpose.MODEL and record.entries[0].measurement.ok
     )
     return times[len(times) // 2] if times else None

@@ -76,11 +76,14 @@ def _after_contest(current: Standing, contest: Record) -> Standing:
 
 
 def _after_model(current: Standing, record: Record) -> Standing:
-    """A champion that is slower than the default inside the model is champion no more."""
+    """A champion that is slower than the default inside the model is champion no more.
+
+    What is timed there may be a whole run, so the time of the default stays that of the contests.
+    """
     default, candidate = record.entries[0].measurement, record.candidate
     if candidate.knobs != current.knobs or candidate.measurement.median <= default.median:
         return current
-    return Standing(current.default, None, 1.0, default.median)
+    return Standing(current.default, None, 1.0, current.seconds * current.gain)
 
 
 def _standing_of(entry: Entry, default: Entry, current: Standing) -> Standing:

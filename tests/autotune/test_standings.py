@@ -90,6 +90,13 @@ def test_a_run_of_the_model_makes_no_champion() -> None:
     assert found.knobs is None
 
 
+def test_a_run_of_the_model_does_not_say_how_long_the_default_takes() -> None:
+    inside = replace(contest(300.0, r8=310.0), purpose=Purpose.MODEL)
+    found = standing([contest(3.0, r8=2.0), inside])
+    assert found is not None
+    assert found.seconds == pytest.approx(3.0, rel=0.1)
+
+
 def test_chance_beats_nobody() -> None:
     shuffled = Measurement(Status.OK, tuple(reversed(ran(1.0).seconds)))
     assert not beats(shuffled, ran(1.0))
