@@ -63,6 +63,23 @@ class Batches:
         return r
 
 
+@I.ir_module
+class Returned:
+    """A result is a view of a tensor that nobody reads any more when later ones are computed."""
+
+    @R.function
+    def main(x: R.Tensor((1, 32, 16, 16), "float32")):
+        with R.dataflow():
+            a = R.nn.max_pool2d(x, (3, 3), padding=(1, 1))
+            half = R.strided_slice(a, [1], [16], [32])
+            b = R.nn.avg_pool2d(a, (3, 3), padding=(1, 1))
+            c = R.nn.max_pool2d(b, (3, 3), padding=(1, 1))
+            d = R.nn.avg_pool2d(c, (3, 3), padding=(1, 1))
+            r = (half, R.nn.max_pool2d(d, (3, 3), padding=(1, 1)))
+            R.output(r)
+        return r
+
+
 def fused(module: tvm.IRModule, without: str = "") -> tvm.IRModule:
     for step in graph_passes(BLOCK):
         if step.name != without:
@@ -94,7 +111,9 @@ def copies(module: tvm.IRModule) -> list[str]:
     return [name for name in operators(module) if "concat" in name or "slice" in name or "split" in name]
 
 
-@pytest.mark.parametrize("module", [CrossStage, Repeated, Batches], ids=["stage", "repeated", "batches"])
+@pytest.mark.parametrize(
+    "module", [CrossStage, Repeated, Batches, Returned], ids=["stage", "repeated", "batches", "returned"]
+)
 def test_results_are_the_same_with_and_without(module: tvm.IRModule) -> None:
     x = normal(*(int(extent) for extent in module["main"].params[0].ty.shape), seed=3)
     expected = outputs(fused(module, without="parts-in-place"), x)
