@@ -112,10 +112,9 @@ class Executable:
             machine = self._idle.pop()
         except IndexError:
             machine = VirtualMachine(self._library, self._signature, self._weights, self._weight_span)
-        try:
-            results = call_with_threads(self.num_threads, machine.run, arrays, instrument)
-        finally:
-            self._idle.append(machine)
+        results = call_with_threads(self.num_threads, machine.run, arrays, instrument)
+        # Not after an exception: if that is an interrupt, another thread may still be at work in the machine.
+        self._idle.append(machine)
         return {spec.name: value for spec, value in zip(self.outputs, results, strict=True)}
 
 
