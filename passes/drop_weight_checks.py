@@ -1,7 +1,7 @@
 """Removes the run-time checks of weights, which TVM makes of every parameter in every call.
 
-Weights come from the artifact, whose contents are checked when it is loaded, and never from a caller. The same
-holds for the tensors of the workspace.
+Weights come from the artifact, whose contents are checked when it is loaded, and never from a caller. The
+same holds for the tensors of the workspace.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from .constants import constant_value
 
 MAIN = "main"
 INPUTS = "relaxc.inputs"
-"""The attribute of ``main`` that says how many of its parameters are inputs. The others are the same in every run:
-weights, and tensors of the workspace."""
+"""The attribute of ``main`` that says how many of its parameters are inputs. The others are the same in every
+run: weights, and tensors of the workspace."""
 
 
 @dataclass(frozen=True)
