@@ -191,9 +191,10 @@ def test_large_results_that_lie_in_one_another_come_apart() -> None:
         helper.make_node("Softmax", ["a"], ["b"]),
         helper.make_node("Concat", ["a", "b"], ["y"], axis=0),
         helper.make_node("Slice", ["y", "begin", "end"], ["part"]),
+        *(helper.make_node("Reshape", [name, "flat"], [f"flat_{name}"]) for name in ("part", "y", "a")),
     ]
-    proto = model(nodes, (2048, SIDE), ["part", "b", "y", "a"])
-    bounds = {"begin": [1024], "end": [3072]}
+    proto = model(nodes, (2048, SIDE), ["flat_part", "flat_y", "flat_a"])
+    bounds = {"begin": [1024], "end": [3072], "flat": [-1]}
     proto.graph.initializer.extend(
         onnx.numpy_helper.from_array(np.array(values, np.int64), name) for name, values in bounds.items()
     )
