@@ -70,7 +70,7 @@ def _summary(kernel: KernelIdentity, target: TargetKey, records: Sequence[Record
 
 
 def pruned(records: Sequence[Record], keep: int) -> list[Record]:
-    """The contests, baselines and ``keep`` best trials of every kernel of a template's current version."""
+    """Of templates as they are now: the ``keep`` best trials of every kernel, and all that are no trials."""
     versions = {template.name: template.version for template in TEMPLATES} | {CHOICE: VERSION}
     kept: set[int] = set()
     for (kernel, _), group in _by_kernel(records).items():

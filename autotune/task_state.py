@@ -86,11 +86,16 @@ def load_states(tasks: Sequence[Task], records: Iterable[Record], target: Target
 
 
 def foreign_states(tasks: Sequence[Task], records: Iterable[Record], target: TargetKey) -> list[TaskState]:
-    """States of the kernels of other models, to learn from: their spaces are what was tried."""
+    """States of the kernels of other models, to learn from: their spaces are what was tried.
+
+    Another template, or version of one, teaches nothing: its knobs and its workloads are others.
+    """
     own = {task.kernel for task in tasks}
+    templates = {(kernel.template, kernel.version) for kernel in own}
     groups: dict[KernelIdentity, list[Record]] = {}
     for record in records:
-        if record.target == target and record.kernel not in own:
+        related = (record.kernel.template, record.kernel.version) in templates
+        if related and record.target == target and record.kernel not in own:
             groups.setdefault(record.kernel, []).append(record)
     tried = [group for group in groups.values() if any(record.purpose is Purpose.TRIAL for record in group)]
     foreign = [_foreign_task(group) for group in tried]

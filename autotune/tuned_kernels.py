@@ -51,8 +51,10 @@ class TunedKernels:
         return default if knobs is None else algorithm_of(knobs)
 
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
-        """Makes a notice."""
-        self.notices.append(f"the record for {kernel} is ignored: {reason}; tune again")
+        """Makes a notice, one for all calls of a kernel."""
+        notice = f"the record for {kernel} is ignored: {reason}; tune again"
+        if notice not in self.notices:
+            self.notices.append(notice)
 
 
 def _other_targets(

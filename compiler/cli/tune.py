@@ -113,14 +113,16 @@ def tune(
     timing = RunOptions(threads or place.threads(), time_limit=time_limit, flush_cache=flush_cache)
     budget = Budget(trials, None if minutes is None else minutes * 60, patience)
     options = SessionOptions(records, timing.threads, SEARCHES[search.value](), budget, batch, seed)
-    here = isinstance(place, ThisMachine) and timing.threads == place.threads()
     build = _compilation(model, form)
     fused = _fuse(model, form)
+    here = isinstance(place, ThisMachine) and timing.threads == place.threads() and _has_known_inputs(fused)
     with closing(place.measurer(timing, fused.target)) as measurer:
-        chosen = _choose_algorithms(fused, measurer, options, build if here else None)
+        chosen = _choose_algorithms(fused, measurer, options)
         if chosen is not None:
-            fused = _fuse(model, form, records, timing.threads)
             options = dataclasses.replace(options, budget=budget.after(chosen.trials, chosen.elapsed))
+            if here:
+                _confirm_algorithms(chosen, build)
+            fused = _fuse(model, form, records, timing.threads)
         session = _open(_extract(model, fused), fused.target, measurer, options)
         _say_what_was_done(session, chosen)
         session.limits = place.limits(timing.threads)
@@ -164,27 +166,32 @@ def _compilation(model: Path, form: ModelForm) -> Callable[..., Executable]:
     )
 
 
-def _choose_algorithms(
-    fused: FusedModel, measurer: Measurer, options: SessionOptions, build: Callable[..., Executable] | None
-) -> Session | None:
-    """Measures by which algorithms convolutions are fastest; None if there is nothing to measure.
+def _has_known_inputs(fused: FusedModel) -> bool:
+    """Whether the model can be run on made-up inputs: none of them has a symbolic extent."""
+    return not any(isinstance(extent, str) for spec in fused.imported.inputs for extent in spec.shape)
 
-    ``build`` compiles the model, for a comparison of whole runs; None if it cannot run here.
-    """
-    from ..algorithm_choice import hold_algorithm_contest, open_algorithm_session
+
+def _choose_algorithms(fused: FusedModel, measurer: Measurer, options: SessionOptions) -> Session | None:
+    """Measures by which algorithms convolutions are fastest; None if there is nothing to measure."""
+    from ..algorithm_choice import open_algorithm_session
 
     session = open_algorithm_session(fused, measurer, options)
     if session is None:
         return None
     typer.echo(f"{len(session.states)} convolutions whose algorithm is to choose", err=True)
     _run(session, None)
-    if build is not None:
-        with progress() as say:
-            say("comparing algorithms inside the model")
-            outcome = hold_algorithm_contest(session, build, _CONFIRMATION_SECONDS)
-        if outcome is not None:
-            typer.echo(str(outcome))
     return session
+
+
+def _confirm_algorithms(session: Session, build: Callable[..., Executable]) -> None:
+    """Compares whole runs with the algorithms that won and without; drops them if runs are no faster."""
+    from ..algorithm_choice import hold_algorithm_contest
+
+    with progress() as say:
+        say("comparing algorithms inside the model")
+        outcome = hold_algorithm_contest(session, build, _CONFIRMATION_SECONDS)
+    if outcome is not None:
+        typer.echo(str(outcome))
 
 
 def _extract(model: Path, fused: FusedModel) -> Sequence[Task]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from relaxc.autotune.measurement import Measurer
+from relaxc.autotune.evolutionary_search import EvolutionarySearch
+from relaxc.autotune.measurement import Measurement, Measurer, Status
 from relaxc.autotune.records import Purpose, read_records
 from relaxc.autotune.search import RandomSearch
 from relaxc.autotune.session import Budget, Limits, Session, SessionOptions, open_session
+from relaxc.autotune.space import SearchSpace
 from relaxc.autotune.tasks import Task
 from relaxc.targets.registry import CpuTarget
 from tests.autotune.conftest import FakeMeasurer, toy_task, toy_time
@@ -102,3 +105,40 @@ def test_the_ceiling_is_the_roofline() -> None:
     task = toy_task()
     assert Limits(gflops=100.0, gbytes=1000.0).of_ceiling(task, 1e-5) == pytest.approx(1.0)
     assert Limits(gflops=1e9, gbytes=1.0).of_ceiling(task, 1e-4) == pytest.approx(0.1)
+
+
+def test_records_of_an_earlier_version_of_a_template_teach_nothing(
+    tmp_path: Path, native: CpuTarget
+) -> None:
+    """Its schedules had other knobs and its workloads other numbers: no cost model could learn from both."""
+    pytest.importorskip("xgboost")
+    path, earlier = tmp_path / "records", toy_task("small")
+    points = [{"rows": rows, "vectors": 1, "unroll": 0, "more": 0} for rows in range(1, 17)]
+    earlier = replace(
+        earlier,
+        kernel=replace(earlier.kernel, version=0),
+        workload={"height": 7, "width": 56},
+        space=SearchSpace(points),
+        default=points[3],
+    )
+    session(path, native, FakeMeasurer(TIMES), [earlier], trials=8).run()
+    options = SessionOptions(path, 1, EvolutionarySearch(), Budget(trials=16), batch=4)
+    opened, _ = open_session([toy_task(), toy_task("small")], native, FakeMeasurer(TIMES), options)
+    opened.run()
+    assert opened.trials == 16
+
+
+def test_runs_of_the_model_do_not_tell_the_time_of_a_call(tmp_path: Path, native: CpuTarget) -> None:
+    path = tmp_path / "records"
+    tuned = session(path, native, FakeMeasurer(TIMES), [toy_task()], trials=32)
+    tuned.run()
+    (state,), (before,) = tuned.states, tuned.rows()
+    half, whole, twice = (Measurement(Status.OK, (seconds,) * 10) for seconds in (0.5, 1.0, 2.0))
+    for _ in range(len(state.records)):
+        tuned.note_model_run(state, whole, half)
+    tuned.note_model_run(state, whole, twice)
+    (after,) = tuned.rows()
+    assert after.default_seconds == before.default_seconds
+    assert after.gain == 1.0
+    assert state.standing is not None
+    assert state.standing.seconds == pytest.approx(before.default_seconds)

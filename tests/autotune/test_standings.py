@@ -68,10 +68,11 @@ def test_a_new_default_starts_anew() -> None:
 
 
 def test_a_champion_that_is_slower_inside_the_model_is_one_no_more() -> None:
-    inside = replace(contest(3.0, r8=3.1), purpose=Purpose.MODEL)
+    inside = replace(contest(300.0, r8=310.0), purpose=Purpose.MODEL)  # runs of the whole model
     found = standing([contest(3.0, r8=2.0), inside])
     assert found is not None
     assert found.knobs is None
+    assert found.seconds == pytest.approx(ran(3.0).median)
     again = standing([contest(3.0, r8=2.0), inside, contest(3.0, r9=2.0)])
     assert again is not None
     assert again.knobs == {"rows": 9}
