@@ -2,7 +2,7 @@
 
 A kernel that reduces products sweeps its rows in tiles, once for every group of weight panels. The first
 tiles of a sweep would wait for memory, as a large model's weights do not stay in the caches between two runs.
-So each tile asks for its part of the next group, at most one cache line in a reduction step.
+So each tile asks for its part of the next group, one cache line or a few in a reduction step.
 """
 
 from __future__ import annotations

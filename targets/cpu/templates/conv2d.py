@@ -25,7 +25,7 @@ from .blocks import (
 )
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
-from .spatial import padding_block, schedule_rest, vectorise_inner
+from .spatial import pad_within, padding_block, schedule_rest
 
 KIND = "conv2d_nchwc"
 
@@ -311,8 +311,7 @@ def _tile(
         outer = parallelise_nest(sch, [n, o, h])
     place_tile(sch, anchor, last, outer if one_row else w, staged=config.staged)
     if strip is not None:
-        sch.compute_at(strip, outer, preserve_unit_loops=True)
-        vectorise_inner(sch, list(sch.get_loops(strip)))
+        pad_within(sch, strip, outer)
 
 
 def _take_map_as_anchor_does(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> None:

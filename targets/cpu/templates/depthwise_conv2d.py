@@ -13,7 +13,7 @@ from ..machine import Machine
 from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
 from .register_kernel import accumulate, place_tile
 from .register_tile import MAX_ROWS
-from .spatial import padding_block, schedule_rest, vectorise_inner
+from .spatial import pad_within, padding_block, schedule_rest
 
 KIND = "depthwise_conv2d_nchwc"
 _BAND_ROWS = 4
@@ -107,8 +107,7 @@ class DepthwiseConv2dTemplate:
         task = parallelise_nest(sch, [n, o, h])
         place_tile(sch, anchor, last, w, staged=config.staged)
         for block in strip:
-            sch.compute_at(block, task, preserve_unit_loops=True)
-            vectorise_inner(sch, list(sch.get_loops(block)))
+            pad_within(sch, block, task)
         n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]
         sch.unroll(s)
         accumulate(sch, anchor, [r, s], [n, o, h, w], lane)
@@ -122,7 +121,7 @@ def _rows(workload: DepthwiseWorkload, bands: int) -> float:
 
 
 def _bands(workload: DepthwiseWorkload, height: int) -> list[int]:
-    """0, and where the kernel pads, the numbers of bands of a few rows or more that are equal."""
+    """0, and where the kernel pads, the numbers of equal bands into which tiles of ``height`` rows fall."""
     if not workload.padded or workload.height is None:
         return [0]
     tiles = workload.height // height
