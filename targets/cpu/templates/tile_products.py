@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -134,14 +135,18 @@ def _tile_rows(extent: int) -> list[int]:
 
 
 def _with_sweeps(workload: TileWorkload, config: TileConfig, machine: Machine) -> Iterator[TileConfig]:
-    """``config``, and with so few tasks in a sweep over panels that their rows stay in the cache."""
+    """``config``, and with so few tasks in a sweep over panels that their rows stay in the cache.
+
+    All sweeps have as many tasks: one too many would read behind the last row.
+    """
     yield config
     if workload.kind != MATMUL_TILES or workload.width is None:
         return
-    row_bytes = workload.steps * TILE_LANES * 4
-    tasks = (machine.l2_bytes // 2) // (row_bytes * config.task)
-    if 0 < tasks < workload.width // config.task:
-        yield TileConfig(config.rows, config.row_tiles, config.panels, config.task, tasks)
+    tasks, row_bytes = -(-workload.width // config.task), workload.steps * TILE_LANES * 4
+    room = (machine.l2_bytes // 2) // (row_bytes * config.task)
+    equal = (sweep for sweep in range(1, min(room, tasks - 1) + 1) if tasks % sweep == 0)
+    if sweep := max(equal, default=0):
+        yield replace(config, sweep=sweep)
 
 
 def _split_conv2d(sch: Schedule, last: SBlockRV, workload: TileWorkload, config: TileConfig) -> LoopRV:

@@ -187,6 +187,29 @@ def check_bounds(emulator: str) -> None:
     np.testing.assert_array_equal(memory[2 * rows * columns :], 0xAA)
 
 
+def check_sweeps(emulator: str) -> None:
+    """Six tasks of 16 rows, with room for four of them in the cache: none begins behind the last row."""
+    library = ctypes.CDLL(emulator)
+    generator = np.random.default_rng(0)
+    x, weight = rounded(normal(generator, 96, 64)), rounded(normal(generator, 64, 17))
+    memory = np.empty(2 * 96 * 17 + 64, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :][: 2 * 96 * 17]
+    packed = pack_matmul_weight(weight, TILE_DEPTH, TILE_DEPTH)
+
+    def default(self: TileProductTemplate, workload: TileWorkload, machine: Machine) -> TileConfig:
+        points = self.space(workload, replace(machine, l2_bytes=1 << 14))
+        return next(point for point in points if point.task == 16 and point.sweep)
+
+    TileProductTemplate.default = default  # type: ignore[method-assign]
+    product = _narrow_product(x.shape, packed.shape, 17)
+    result = tensor_over(memory, (96, 17), ElementType.named("bfloat16"))
+    product(before_forbidden_page(x), tvm.runtime.tensor(packed), result)
+    assert library.amx_emulator_executed() > 0
+    expected = rounded(x.astype(np.float32) @ weight.astype(np.float32)).astype(np.float32)
+    actual = memory.view(ml_dtypes.bfloat16).reshape(96, 17).astype(np.float32)
+    np.testing.assert_allclose(actual, expected, rtol=0.02, atol=0.02)
+
+
 def before_forbidden_page(array: np.ndarray) -> tvm.runtime.Tensor:
     """A copy of ``array``, whole cache lines; reading behind its end ends the process."""
     assert array.nbytes % 64 == 0
@@ -258,6 +281,10 @@ def test_nothing_is_touched_behind_operands_and_narrow_results(emulator: Path) -
     run_emulated(emulator, f"check_bounds({str(emulator)!r})")
 
 
+def test_no_task_of_a_sweep_begins_behind_the_last_row(emulator: Path) -> None:
+    run_emulated(emulator, f"check_sweeps({str(emulator)!r})")
+
+
 MATRIX = TileWorkload("matmul_tiles", 1, 1, 128, 0, 4, 32, 24, True, True)
 MAP = TileWorkload("conv2d_tiles", 1, 14, 14, 16, 8, 32, 72, True, True)
 
@@ -281,6 +308,14 @@ def test_rows_of_a_large_matrix_stay_in_the_cache_while_panels_pass_by() -> None
     deep, machine = replace(MATRIX, width=4096, steps=96, panels=24), resolve(TARGET).machine
     config = TileProductTemplate().default(deep, machine)
     assert 0 < config.sweep * config.task * 96 * 64 <= machine.l2_bytes
+
+
+@pytest.mark.parametrize("width", [96, 197, 384, 4096])
+def test_sweeps_have_as_many_tasks(width: int) -> None:
+    machine = replace(resolve(TARGET).machine, l2_bytes=1 << 20)
+    points = list(TileProductTemplate().space(replace(MATRIX, width=width, steps=96), machine))
+    assert any(point.sweep for point in points)
+    assert all(-(-width // point.task) % point.sweep == 0 for point in points if point.sweep)
 
 
 def scheduled_product(rows: int | tirx.Var) -> tirx.PrimFunc:
