@@ -62,7 +62,7 @@ class AttentionTemplate:
     """See the module's description."""
 
     name = "attention"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> AttentionWorkload | None:
         values, products = anchor_block(sch, KIND), anchor_block(sch, PRODUCTS)

@@ -60,7 +60,7 @@ class MatmulTemplate:
     """See the module's description."""
 
     name = "matmul"
-    version = 1
+    version = 2
 
     def matches(self, sch: Schedule) -> MatmulWorkload | None:
         anchor = anchor_block(sch, KIND)
