@@ -11,7 +11,9 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.schedule import SBlockRV
 
+from ...passes.compute import WORKLOAD
 from ...passes.compute.pairs import PRODUCT
+from ...passes.compute.rows import COLUMN_REDUCTION, ROW_REDUCTION
 from .templates import winograd_conv2d
 from .templates.blocks import anchor_block, is_workload, loop_extents, root_blocks
 
@@ -34,7 +36,7 @@ def flops(function: tirx.PrimFunc) -> int | None:
     if products is not None:
         return 2 * math.prod(map(_known, loop_extents(sch, products)))
     counted = int(estimate_tir_flops(mod))
-    return counted - sum(_overrun_flops(sch, block) for block in root_blocks(sch) if is_workload(sch, block))
+    return counted - sum(_overrun_flops(sch, block) for block in root_blocks(sch) if _is_cropped(sch, block))
 
 
 def _with_written_out_pairs(function: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -51,6 +53,12 @@ def _with_written_out_pairs(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def _is_pair_product(call: ir.Call) -> bool:
     return isinstance(call.op, ir.Op) and call.op.name == PRODUCT
+
+
+def _is_cropped(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether ``block`` is an anchor with a crop stage; those that reduce rows or columns have none."""
+    whole = (ROW_REDUCTION, COLUMN_REDUCTION)
+    return is_workload(sch, block) and sch.get(block).annotations[WORKLOAD] not in whole
 
 
 def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:

@@ -7,6 +7,7 @@ from tvm import te, tirx
 
 from relaxc.passes.compute.matmul import matmul_packed
 from relaxc.passes.compute.matmul_pairs import matmul_packed_pairs
+from relaxc.passes.compute.rows import softmax_columns, softmax_rows
 from relaxc.targets.cpu.kernel_costs import buffers, bytes_moved, flops, static_extents
 
 
@@ -57,3 +58,11 @@ def test_what_a_tile_computes_beyond_the_edge_is_not_counted() -> None:
 def test_a_product_of_pairs_counts_as_two_steps() -> None:
     x, w = te.placeholder((5, 30), "bfloat16", "x"), te.placeholder((2, 15, 16), "int32", "w")
     assert flops(te.create_prim_func([x, w, matmul_packed_pairs(x, w, 20)])) == 2 * 5 * 30 * 20
+
+
+def test_a_softmax_takes_a_few_operations_an_element() -> None:
+    x = te.placeholder((6, 80, 48), "float32", "x")
+    for result in (softmax_rows(x), softmax_columns(x, 1)):
+        count = flops(te.create_prim_func([x, result]))
+        assert count is not None
+        assert 4 < count / (6 * 80 * 48) < 16
