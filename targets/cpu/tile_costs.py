@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...passes.compute.pairs import TILE_ROWS
+from ...passes.compute.pairs import CONV2D_TILES, TILE_ROWS
 from .machine import Machine
 
 ACCUMULATORS = 4
@@ -49,6 +49,11 @@ class TileWorkload:
     whole_panels: bool
     has_constant_weights: bool
 
+    @property
+    def is_map(self) -> bool:
+        """Whether tasks are rows of a map, of which there may be a single one; else rows of a matrix."""
+        return self.kind == CONV2D_TILES
+
     def positions(self, height: int) -> int:
         """Positions that so many rows of a convolution's result cover."""
         return (height - 1) * self.pitch + (self.width or 0)
@@ -57,7 +62,7 @@ class TileWorkload:
         """Rows of tiles' operands that meet a group of panels before the next one; 0 if that is not known."""
         if self.width is None:
             return 0
-        if self.height > 1 or self.pitch:
+        if self.is_map:
             return self.height // config.task * self.positions(config.task)
         return min(config.sweep * config.task, self.width) if config.sweep else self.width
 
@@ -86,7 +91,7 @@ def cycles(workload: TileWorkload, config: TileConfig, machine: Machine) -> floa
     groups = workload.products * workload.panels // config.panels
     if workload.width is None:
         return -config.row_tiles * config.panels
-    if workload.pitch or workload.height > 1:
+    if workload.is_map:
         tasks, rest = divmod(workload.height, config.task)
         positions = workload.positions(config.task)
     else:
@@ -120,7 +125,7 @@ def _reread(workload: TileWorkload, config: TileConfig, machine: Machine) -> flo
     panel_bytes = workload.panels * workload.steps * workload.lanes * TILE_ROWS * 4
     rows = workload.width * max(workload.height, 1)
     row_bytes = rows * workload.steps * TILE_ROWS * 4
-    if workload.pitch or workload.height > 1 or row_bytes <= machine.l2_bytes // 2:
+    if workload.is_map or row_bytes <= machine.l2_bytes // 2:
         return 0.0
     if not config.sweep:
         return workload.panels / config.panels * row_bytes / 16

@@ -297,6 +297,7 @@ MAP = TileWorkload("conv2d_tiles", 1, 14, 14, 16, 8, 32, 72, True, True)
         (replace(MATRIX, width=28), (14, 2, 1)),
         (replace(MATRIX, width=None), (16, 2, 1)),
         (replace(MAP, height=7, width=7, pitch=9), (16, 2, 1)),  # no row of this map fills a tile
+        (replace(MAP, height=1, width=64, pitch=0), (16, 2, 1)),  # a signal in steps of two
     ],
 )
 def test_four_tiles_are_summed_at_a_time(workload: TileWorkload, tiles: tuple[int, int, int]) -> None:
