@@ -107,9 +107,7 @@ def test_the_ceiling_is_the_roofline() -> None:
     assert Limits(gflops=1e9, gbytes=1.0).of_ceiling(task, 1e-4) == pytest.approx(0.1)
 
 
-def test_records_of_an_earlier_version_of_a_template_teach_nothing(
-    tmp_path: Path, native: CpuTarget
-) -> None:
+def test_records_of_an_earlier_version_of_a_template_teach_nothing(tmp_path: Path, native: CpuTarget) -> None:
     """Its schedules had other knobs and its workloads other numbers: no cost model could learn from both."""
     pytest.importorskip("xgboost")
     path, earlier = tmp_path / "records", toy_task("small")
