@@ -18,12 +18,12 @@ from ..runtime.library import load_runtime
 from ..runtime.tensors import ElementType, aligned_memory, tensor_over
 from ..runtime.thread_pool import call_with_threads
 from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Measurement, RunOptions, Status
+from .median_interval import lower_rank
 
 Array = np.ndarray[Any, Any]
 
 # More than a last-level cache that one process is likely to have to itself.
 _FLUSH_BYTES = 64 << 20
-_NORMAL_95 = 1.96
 # A kernel that is slower than the first of its group by more, beyond chance, needs no exact time.
 _CLEARLY_SLOWER = 1.05
 
@@ -224,7 +224,7 @@ def _settled(rounds: Sequence[Sequence[float]], options: RunOptions) -> bool:
 def _clearly_slower(times: Sequence[float], reference: Sequence[float]) -> bool:
     """Whether the 95 % confidence interval of the median ratio of neighbouring times lies above the bar."""
     ratios = sorted(time / other for time, other in zip(times, reference, strict=True))
-    rank = _lower_rank(len(ratios))
+    rank = lower_rank(len(ratios))
     return rank is not None and ratios[rank] > _CLEARLY_SLOWER
 
 
@@ -255,14 +255,8 @@ def interval_width(times: Sequence[float]) -> float:
     From order statistics, which assume no distribution (Hollander, Wolfe, Chicken: Nonparametric Statistical
     Methods, section 3.6). Infinite for fewer than six values, which cannot give that confidence.
     """
-    n, rank = len(times), _lower_rank(len(times))
+    n, rank = len(times), lower_rank(len(times))
     if rank is None:
         return math.inf
     ordered = sorted(times)
     return (ordered[n - 1 - rank] - ordered[rank]) / ordered[n // 2]
-
-
-def _lower_rank(n: int) -> int | None:
-    """Which of ``n`` values in order is the lower end of the median's interval; None if they are too few."""
-    rank = math.floor((n - _NORMAL_95 * math.sqrt(n)) / 2)
-    return rank if n >= 6 and rank >= 0 else None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .measurement import Knobs, Measurement
+from .median_interval import lower_rank
 from .records import Entry, Purpose, Record, TargetKey
-
-_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,8 @@ def beats(a: Measurement, b: Measurement) -> bool:
     confidence interval of the median ratio must be above 1. Fewer than six rounds prove nothing.
     """
     ratios = sorted(second / first for first, second in zip(a.seconds, b.seconds, strict=False))
-    rank = math.floor((len(ratios) - _NORMAL_95 * math.sqrt(len(ratios))) / 2)
-    return len(ratios) >= 6 and rank >= 0 and ratios[rank] > 1.0
+    rank = lower_rank(len(ratios))
+    return rank is not None and ratios[rank] > 1.0
 
 
 def _frozen(knobs: Knobs) -> tuple[tuple[str, int], ...]:

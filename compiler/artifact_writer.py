@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..runtime.artifact import FORMAT_VERSION, PAGE, WEIGHT_ALIGNMENT, Footer
+from ..runtime.artifact import FORMAT_VERSION, PAGE, Footer
 from ..runtime.atomic_file import atomic_file
-from ..runtime.signature import PlacedTensor, Signature
+from ..runtime.signature import ALIGNMENT, PlacedTensor, Signature
 from ..runtime.tensors import ElementType
 
 
@@ -21,7 +21,7 @@ def place_weights(weights: Iterable[np.ndarray[Any, Any]]) -> tuple[PlacedTensor
     offset = 0
     for weight in weights:
         specs.append(PlacedTensor(offset, weight.shape, weight.dtype.name))
-        offset = _aligned(offset + weight.nbytes, WEIGHT_ALIGNMENT)
+        offset = _aligned(offset + weight.nbytes, ALIGNMENT)
     return tuple(specs)
 
 

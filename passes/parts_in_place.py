@@ -18,12 +18,11 @@ import tvm_ffi
 from tvm import ir, relax, tirx
 from tvm.s_tir import SBlock
 
+from ..runtime.signature import ALIGNMENT
 from .rewrite import count_uses
 
 JOIN = "relaxc.join"
 """The external function that stands for a concatenation whose parts are written in place."""
-ALIGNMENT = 64
-"""Bytes: kernels read and write whole vectors, from addresses that are multiples of this."""
 LEAST_BYTES = 16384
 """From here on a copy costs more than a view."""
 LEAST_SAVED = 0.25

@@ -27,7 +27,6 @@ from .signature import Signature
 
 FORMAT_VERSION = 1
 PAGE = 4096
-WEIGHT_ALIGNMENT = 64
 
 _ELF_MAGIC = b"\x7fELF"
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .artifact import WEIGHT_ALIGNMENT, Artifact
+from .artifact import Artifact
 from .atomic_file import atomic_file
 from .errors import ArtifactError, RelaxcError
 from .input_check import InputCheck
 from .library import load_runtime, tvm_version
 from .processor import default_threads, missing_features
-from .signature import Signature, TensorSpec
+from .signature import ALIGNMENT, Signature, TensorSpec
 from .tensors import end_of, tensor_at
 from .thread_pool import call_with_threads
 from .virtual_machine import Instrument, VirtualMachine
@@ -192,7 +192,7 @@ def _map_weights(artifact: Artifact) -> tuple[list[Any], range]:
     section = np.frombuffer(artifact.weights, np.uint8)
     tensors = []
     for weight in artifact.signature.weights:
-        if weight.offset % WEIGHT_ALIGNMENT or end_of(weight) > len(section):
+        if weight.offset % ALIGNMENT or end_of(weight) > len(section):
             raise ArtifactError(f"{artifact.path} is damaged: a weight lies outside of its section")
         tensors.append(tensor_at(weight, section))
     start = section.ctypes.data
