@@ -19,11 +19,19 @@ from ..options import CompileOptions
 from .compile import Precision, read_arrays, target_option
 from .compiler_library import require_compiler
 from .console import progress, results
-from .device_options import RayOption, RpcKeyOption, RpcTrackerOption, SecretFileOption, ThisMachine, devices
+from .device_options import (
+    Devices,
+    RayOption,
+    RpcKeyOption,
+    RpcTrackerOption,
+    SecretFileOption,
+    ThisMachine,
+    devices,
+)
 from .shape_option import ShapeOption, parse_shapes
 
 if TYPE_CHECKING:
-    from ...autotune.measurement import Measurer
+    from ...autotune.measurement import Measurer, RunOptions
     from ...autotune.session import Session, SessionOptions
     from ...autotune.tasks import Task
     from ...runtime import Executable
@@ -113,22 +121,7 @@ def tune(
     timing = RunOptions(threads or place.threads(), time_limit=time_limit, flush_cache=flush_cache)
     budget = Budget(trials, None if minutes is None else minutes * 60, patience)
     options = SessionOptions(records, timing.threads, SEARCHES[search.value](), budget, batch, seed)
-    build = _compilation(model, form)
-    fused = _fuse(model, form)
-    here = isinstance(place, ThisMachine) and timing.threads == place.threads() and _has_known_inputs(fused)
-    with closing(place.measurer(timing, fused.target)) as measurer:
-        chosen = _choose_algorithms(fused, measurer, options)
-        if chosen is not None:
-            options = dataclasses.replace(options, budget=budget.after(chosen.trials, chosen.elapsed))
-            if here:
-                _confirm_algorithms(chosen, build)
-            fused = _fuse(model, form, records, timing.threads)
-        session = _open(_extract(model, fused), fused.target, measurer, options)
-        _say_what_was_done(session, chosen)
-        session.limits = place.limits(timing.threads)
-        _run(session, report)
-    if here:
-        _confirm(session, build)
+    _tune(model, form, place, timing, options, report)
 
 
 @dataclass(frozen=True)
@@ -140,6 +133,33 @@ class ModelForm:
     static_inputs: dict[str, Any] | None
     precision: str
     winograd: bool
+
+
+def _tune(
+    model: Path,
+    form: ModelForm,
+    place: Devices,
+    timing: RunOptions,
+    options: SessionOptions,
+    report: Path | None,
+) -> None:
+    """The whole session: algorithms, then schedules, then both inside the model where it can run here."""
+    build = _compilation(model, form)
+    fused = _fuse(model, form)
+    here = isinstance(place, ThisMachine) and timing.threads == place.threads() and _has_known_inputs(fused)
+    with closing(place.measurer(timing, fused.target)) as measurer:
+        chosen = _choose_algorithms(fused, measurer, options)
+        if chosen is not None:
+            options = dataclasses.replace(options, budget=options.budget.after(chosen.trials, chosen.elapsed))
+            if here:
+                _confirm_algorithms(chosen, build)
+            fused = _fuse(model, form, options.records, timing.threads)
+        session = _open(_extract(model, fused), fused.target, measurer, options)
+        _say_what_was_done(session, chosen)
+        session.limits = place.limits(timing.threads)
+        _run(session, report)
+    if here:
+        _confirm(session, build)
 
 
 def _fuse(model: Path, form: ModelForm, records: Path | None = None, threads: int = 0) -> FusedModel:
