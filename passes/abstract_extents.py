@@ -15,6 +15,7 @@ import tvm_ffi
 from tvm import ir, relax, tirx
 from tvm.sym import Analyzer
 
+from .operator_name import operator_name
 from .parameter_order import parameter_order, with_parameter_order
 
 _ANALYZER = Analyzer()
@@ -65,7 +66,7 @@ class _Redirector(relax.PyExprMutator):  # type: ignore[misc]
         self.callees[name] = _Callee(self._distinct[key], order)
 
     def visit_call_(self, call: ir.Call) -> relax.Expr:
-        is_kernel_call = isinstance(call.op, ir.Op) and call.op.name == "relax.call_tir"
+        is_kernel_call = operator_name(call) == "relax.call_tir"
         callee = self.callees.get(call.args[0].name_hint) if is_kernel_call else None
         call = super().visit_call_(call)
         if callee is None:

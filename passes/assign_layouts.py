@@ -23,6 +23,7 @@ from .compute.conv2d_tiles import conv2d_tiles, has_known_extents
 from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
 from .compute.phases import interleave_phases_nchwc, phases_of
 from .constants import constant, constant_value
+from .operator_name import operator_name
 
 FEW_CHANNELS = 4
 """Inputs with at most this many channels are read as they are: packing would mostly add idle lanes."""
@@ -109,8 +110,8 @@ class LayoutAssigner(relax.PyExprMutator):  # type: ignore[misc]
     def _blocked_value(self, value: relax.Expr) -> Blocked | None:
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.parts:
             return self.parts[value.tuple_value][int(value.index)]
-        is_operator = isinstance(value, ir.Call) and isinstance(value.op, ir.Op)
-        return _RULES[value.op.name](self, value) if is_operator and value.op.name in _RULES else None
+        rule = _RULES.get(operator_name(value))
+        return None if rule is None else rule(self, value)
 
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
         if var in self.parts:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 from tvm import ir, relax, tirx
 
+from .operator_name import operator_name
+
 CutRule = Callable[[ir.Call], Sequence[relax.Expr]]
 """The operands to cut; none where the operator mixes images."""
 
@@ -22,8 +24,8 @@ def cut_operands(value: relax.Expr, batch: int) -> tuple[relax.Var, ...]:
     """
     if isinstance(value, relax.TupleGetItem):
         found: Sequence[relax.Expr] = [value.tuple_value]
-    elif isinstance(value, ir.Call) and isinstance(value.op, ir.Op) and value.op.name in _RULES:
-        found = _RULES[value.op.name](value)
+    elif (name := operator_name(value)) in _RULES:
+        found = _RULES[name](value)
     else:
         return ()
     cut = tuple(operand for operand in found if isinstance(operand, relax.Var))
@@ -33,7 +35,7 @@ def cut_operands(value: relax.Expr, batch: int) -> tuple[relax.Var, ...]:
 
 def is_elementwise(value: relax.Expr) -> bool:
     """Whether the kernel that gives an operand of ``value`` computes ``value`` as well."""
-    return isinstance(value, ir.Call) and isinstance(value.op, ir.Op) and value.op.name in _ELEMENTWISE
+    return operator_name(value) in _ELEMENTWISE
 
 
 def batch_of(ty: relax.Type) -> int | None:

@@ -11,6 +11,7 @@ from tvm import DataType, ir, relax
 from .batch_axis import cut_operands, is_elementwise
 from .batch_runs import Operators
 from .constants import constant_value
+from .operator_name import operator_name
 
 _VIEWS = frozenset({"relax.reshape", "relax.squeeze"})
 
@@ -112,9 +113,7 @@ class _Profile:
 
 
 def _is_view(value: relax.Expr) -> bool:
-    return isinstance(value, relax.TupleGetItem) or (
-        isinstance(value, ir.Call) and isinstance(value.op, ir.Op) and value.op.name in _VIEWS
-    )
+    return isinstance(value, relax.TupleGetItem) or operator_name(value) in _VIEWS
 
 
 def _bytes(ty: relax.Type) -> int:

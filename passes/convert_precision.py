@@ -27,6 +27,7 @@ from tvm import ir, relax, tirx
 from .assign_layouts import FEW_CHANNELS
 from .compute.max_pool import LARGEST_WINDOW
 from .constants import constant, constant_value
+from .operator_name import operator_name
 
 WIDE = "float32"
 
@@ -89,7 +90,7 @@ class PrecisionConverter(relax.PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: ir.Call) -> relax.Expr:
         """A value that has become narrow is not rounded again."""
-        is_cast = isinstance(call.op, ir.Op) and call.op.name == "relax.astype"
+        is_cast = operator_name(call) == "relax.astype"
         if is_cast and str(call.attrs.dtype) == self.dtype and self.is_narrow(call.args[0]):
             return self.narrow[call.args[0]]
         return super().visit_call_(call)
@@ -97,10 +98,8 @@ class PrecisionConverter(relax.PyExprMutator):  # type: ignore[misc]
     def _narrow_value(self, value: relax.Expr) -> relax.Expr | None:
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.narrow:
             return relax.TupleGetItem(self.narrow[value.tuple_value], value.index)
-        is_operator = isinstance(value, ir.Call) and isinstance(value.op, ir.Op)
-        if not is_operator or value.op.name not in _RULES:
-            return None
-        return _RULES[value.op.name](self, value)
+        rule = _RULES.get(operator_name(value))
+        return None if rule is None else rule(self, value)
 
     def is_narrow(self, expr: relax.Expr) -> bool:
         """Whether ``expr``, an operand of the old function, has become narrow."""

@@ -15,6 +15,7 @@ from tvm import ir, relax, tirx
 
 from ..runtime.signature import ALIGNMENT, PlacedTensor
 from .lift_constants import INPUTS, MAIN
+from .operator_name import operator_name
 from .place_blocks import Block, place_blocks
 
 _ALLOCATE = "relax.builtin.alloc_tensor"
@@ -134,11 +135,11 @@ class _Uses:
             self._tuples[binding.var] = value
         elif isinstance(binding, relax.MatchCast) or not isinstance(value, ir.Call):
             self._give_away(value)
-        elif _is_call_of(value, _ALLOCATE):
+        elif operator_name(value) == _ALLOCATE:
             self._allocate(binding.var)
-        elif _is_call_of(value, _RESHAPE):
+        elif operator_name(value) == _RESHAPE:
             self._view(binding.var, value)
-        elif _is_call_of(value, _VIEW):
+        elif operator_name(value) == _VIEW:
             self._view(binding.var, value, int(getattr(value.args[3], "value", value.args[3])))
         elif self._keeps_nothing(value.op):
             self._touch(value)
@@ -207,10 +208,6 @@ def _pruned(binding: relax.Binding, lifted: Container[relax.Var]) -> relax.Bindi
         return binding
     branches = (_without(branch, lifted) for branch in (value.true_branch, value.false_branch))
     return relax.VarBinding(binding.var, relax.If(value.cond, *branches))
-
-
-def _is_call_of(call: ir.Call, name: str) -> bool:
-    return isinstance(call.op, ir.Op) and call.op.name == name
 
 
 def _is_fixed(tensor: relax.Var) -> bool:

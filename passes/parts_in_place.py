@@ -19,6 +19,7 @@ from tvm import ir, relax, tirx
 from tvm.s_tir import SBlock
 
 from ..runtime.signature import ALIGNMENT
+from .operator_name import operator_name
 from .rewrite import count_uses
 
 JOIN = "relaxc.join"
@@ -91,7 +92,7 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
 
     def _replacement(self, binding: relax.VarBinding) -> relax.Expr | None:
         value = binding.value
-        if _is_call(value, "relax.concat"):
+        if operator_name(value) == "relax.concat":
             return self._joined(value)
         piece = self._piece(value)
         if piece is None:
@@ -109,7 +110,7 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
         """What ``value`` cuts from a tensor, if that is contiguous."""
         if isinstance(value, relax.TupleGetItem):
             return self._split_piece(value)
-        if not _is_call(value, "relax.strided_slice") or not isinstance(value.args[0], relax.Var):
+        if operator_name(value) != "relax.strided_slice" or not isinstance(value.args[0], relax.Var):
             return None
         bounds = [_numbers(argument) for argument in value.args[1:]]
         if any(numbers is None or len(numbers) != 1 for numbers in bounds):
@@ -119,7 +120,7 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
 
     def _split_piece(self, value: relax.TupleGetItem) -> Piece | None:
         split = self.values.get(value.tuple_value) if isinstance(value.tuple_value, relax.Var) else None
-        if split is None or not _is_call(split, "relax.split") or not isinstance(split.args[0], relax.Var):
+        if split is None or operator_name(split) != "relax.split" or not isinstance(split.args[0], relax.Var):
             return None
         axis = int(split.attrs.axis) % int(split.args[0].ty.ndim)
         shapes = [_static_shape_of(field) for field in split.ty.fields]
@@ -181,13 +182,13 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
         """Whether a kernel of this block writes ``var``."""
         value = self.values.get(var)
         is_call = isinstance(var, relax.DataflowVar) and isinstance(value, ir.Call)
-        return is_call and not _is_call(value, "relax.reshape")
+        return is_call and operator_name(value) != "relax.reshape"
 
     def _is_behind_anchor(self, value: relax.Expr) -> bool:
         """Whether ``value`` is an anchor, or will be part of the kernel of one."""
         if not isinstance(value, ir.Call):
             return False
-        if value.op.name in _ANCHORS if isinstance(value.op, ir.Op) else False:
+        if operator_name(value) in _ANCHORS:
             return True
         if value.op == _CALL_TIR:
             return _reduces(self.mod[value.args[0]])
@@ -211,10 +212,6 @@ def _reduces(kernel: tirx.PrimFunc) -> bool:
     found: list[SBlock] = []
     tvm_ffi.structural_walk(kernel.body, (SBlock, found.append))
     return any(var.iter_type == tirx.IterVar.CommReduce for block in found for var in block.iter_vars)
-
-
-def _is_call(value: relax.Expr, op: str) -> bool:
-    return isinstance(value, ir.Call) and isinstance(value.op, ir.Op) and value.op.name == op
 
 
 def _numbers(argument: relax.Expr) -> list[int] | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import tvm
 from tvm import ir, relax
 
+from .operator_name import operator_name
+
 ModulePass = Callable[[tvm.IRModule], tvm.IRModule]
 CallRule = Callable[["CallRewriter", ir.Call], "relax.Expr | None"]
 
@@ -32,7 +34,7 @@ class CallRewriter(relax.PyExprMutator):  # type: ignore[misc]
         self.uses = uses
 
     def visit_call_(self, call: ir.Call) -> relax.Expr:
-        rule = self.rules.get(call.op.name) if isinstance(call.op, ir.Op) else None
+        rule = self.rules.get(operator_name(call))
         applies = rule is not None and self._may_absorb(call.args[0])
         rewritten = super().visit_call_(call)
         replacement = rule(self, rewritten) if rule is not None and applies else None
@@ -48,8 +50,7 @@ class CallRewriter(relax.PyExprMutator):  # type: ignore[misc]
     def defining_call(self, expr: relax.Expr, op: str) -> ir.Call | None:
         """The call of ``op`` that ``expr`` is, or is bound to; None where it is something else."""
         bound = self.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
-        is_call = isinstance(bound, ir.Call) and isinstance(bound.op, ir.Op) and bound.op.name == op
-        return bound if is_call else None
+        return bound if operator_name(bound) == op else None
 
 
 def rewrite_calls(

@@ -16,6 +16,7 @@ from tvm.ir.expr import TensorLoad
 from tvm.tirx.op import register_intrin_lowering
 
 from ...passes.compute.pairs import PAIR, PRODUCT, TILE_DEPTH, join_pair, pair_numbers, register_operator
+from ...passes.operator_name import operator_name
 from .llvm_code import with_llvm_code
 from .machine import Machine
 
@@ -105,19 +106,15 @@ def _has_products(function: tirx.PrimFunc) -> bool:
     found = []
 
     def visit(call: ir.Call) -> None:
-        if _is_call(call, PRODUCT):
+        if operator_name(call) == PRODUCT:
             found.append(call)
 
     tvm_ffi.structural_walk(function.body, (ir.Call, visit))
     return bool(found)
 
 
-def _is_call(expr: tirx.Expr, op: str) -> bool:
-    return isinstance(expr, ir.Call) and isinstance(expr.op, ir.Op) and expr.op.name == op
-
-
 def _accumulate(add: tirx.Add, native: bool) -> tirx.Expr:
-    if not _is_call(add.b, PRODUCT):
+    if operator_name(add.b) != PRODUCT:
         return add
     if native:
         return tirx.call_intrin("float32", _DOT_OP, add.a, *add.b.args)
@@ -141,7 +138,7 @@ def _load_pair(call: ir.Call) -> tirx.Expr:
 
 def _loaded(value: tirx.Expr) -> TensorLoad | None:
     """The load that gives the bits ``value``, if it is one."""
-    while _is_call(value, "tirx.reinterpret"):
+    while operator_name(value) == "tirx.reinterpret":
         value = value.args[0]
     return value if isinstance(value, TensorLoad) else None
 

@@ -14,6 +14,7 @@ from tvm.s_tir.schedule import SBlockRV
 from ...passes.compute import WORKLOAD
 from ...passes.compute.pairs import PRODUCT
 from ...passes.compute.rows import COLUMN_REDUCTION, ROW_REDUCTION
+from ...passes.operator_name import operator_name
 from .templates import winograd_conv2d
 from .templates.blocks import anchor_block, is_workload, loop_extents, root_blocks
 
@@ -43,16 +44,12 @@ def _with_written_out_pairs(function: tirx.PrimFunc) -> tirx.PrimFunc:
     """``function`` with two multiplications and an addition in the place of each product of pairs."""
 
     def written_out(call: ir.Call) -> tirx.Expr:
-        if not _is_pair_product(call):
+        if operator_name(call) != PRODUCT:
             return call
         product = tirx.Mul(*(tirx.Cast("float32", pair) for pair in call.args))
         return tirx.Add(product, product)
 
     return tvm_ffi.structural_map(function, (ir.Call, written_out))
-
-
-def _is_pair_product(call: ir.Call) -> bool:
-    return isinstance(call.op, ir.Op) and call.op.name == PRODUCT
 
 
 def _is_cropped(sch: Schedule, block: SBlockRV) -> bool:

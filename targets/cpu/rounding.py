@@ -12,6 +12,7 @@ from tvm import ir, tirx
 from tvm.tirx.op import register_intrin_lowering
 
 from ...passes.compute.pairs import ROUND, rounded_bits
+from ...passes.operator_name import operator_name
 from .dot_products import INSTRUCTION
 from .llvm_code import with_llvm_code
 from .machine import Machine
@@ -77,7 +78,7 @@ def round_by_instruction(function: tirx.PrimFunc, machine: Machine) -> tirx.Prim
         return tirx.reinterpret("bfloat16", rounded_bits(cast.value)) if _narrows(cast) else cast
 
     def note(call: ir.Call) -> None:
-        if _is_rounding(call):
+        if operator_name(call) == ROUND:
             rounded.append(call)
 
     converted = tvm_ffi.structural_map(function, (tirx.Cast, convert))
@@ -86,11 +87,7 @@ def round_by_instruction(function: tirx.PrimFunc, machine: Machine) -> tirx.Prim
 
 
 def _without_instruction(call: ir.Call) -> tirx.Expr:
-    return _by_integers(*call.args) if _is_rounding(call) else call
-
-
-def _is_rounding(call: ir.Call) -> bool:
-    return isinstance(call.op, ir.Op) and call.op.name == ROUND
+    return _by_integers(*call.args) if operator_name(call) == ROUND else call
 
 
 def round_once(function: tirx.PrimFunc) -> tirx.PrimFunc:

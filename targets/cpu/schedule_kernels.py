@@ -9,9 +9,10 @@ from typing import Protocol
 
 import tvm
 import tvm_ffi
-from tvm import ir, relax, tirx
+from tvm import relax, tirx
 from tvm.s_tir import Schedule, ScheduleError
 
+from ...passes.operator_name import operator_name
 from ...runtime.signature import KernelSpec
 from . import vector_math  # noqa: F401 - registers the lowering of exp, tanh, ...
 from .dot_products import lower_dot_products
@@ -83,11 +84,7 @@ def call_sites(mod: tvm.IRModule) -> Counter[str]:
     calls: Counter[str] = Counter()
 
     def count(expr: relax.Expr) -> None:
-        if (
-            isinstance(expr, ir.Call)
-            and isinstance(expr.op, ir.Op)
-            and expr.op.name.startswith("relax.call_tir")
-        ):
+        if operator_name(expr).startswith("relax.call_tir"):
             calls[expr.args[0].name_hint] += 1
 
     for _, function in mod.functions_items():

@@ -22,6 +22,7 @@ from tvm.s_tir.schedule import LoopRV
 from tvm.sym import Analyzer
 
 from ...passes.compute.pairs import PRODUCT
+from ...passes.operator_name import operator_name
 from .machine import CACHE_LINE_BYTES
 from .prefetch import GroupFetch, fetch_line
 from .tile_configuration import (
@@ -134,7 +135,7 @@ class TiledProduct:
             loops.append((node.loop_var, int(node.extent)))
             node = node.body
         block = node.block
-        (product,) = [call for call in _found(block.body, ir.Call) if _is_call(call, PRODUCT)]
+        (product,) = [call for call in _found(block.body, ir.Call) if operator_name(call) == PRODUCT]
         pair, right = product.args
         element = block.writes[0]
         axes = list(zip(block.iter_vars, node.iter_values, loops, strict=True))
@@ -327,12 +328,8 @@ def _found(root: Any, kind: type) -> list[Any]:
     return found
 
 
-def _is_call(expr: tirx.Expr, op: str) -> bool:
-    return isinstance(expr, ir.Call) and isinstance(expr.op, ir.Op) and expr.op.name == op
-
-
 def _load_of(value: tirx.Expr) -> TensorLoad:
-    while _is_call(value, "tirx.reinterpret"):
+    while operator_name(value) == "tirx.reinterpret":
         value = value.args[0]
     assert isinstance(value, TensorLoad)
     return value

@@ -12,6 +12,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ....passes.compute import WORKLOAD
+from ....passes.operator_name import operator_name
 from ..vector_math import ELEMENTARY_FUNCTIONS
 
 MOST_NESTED_FUNCTIONS = 2
@@ -100,7 +101,7 @@ def _only_moves(sch: Schedule, block: SBlockRV) -> bool:
 
 
 def _is_load(value: tirx.Expr) -> bool:
-    if isinstance(value, ir.Call) and isinstance(value.op, ir.Op) and value.op.name == "prim.if_then_else":
+    if operator_name(value) == "prim.if_then_else":
         return all(_is_load(argument) for argument in value.args[1:])
     return isinstance(value, ir.TensorLoad | tirx.IntImm | tirx.FloatImm)
 
@@ -118,9 +119,7 @@ def _nested_functions(node: Any) -> int:
     """How deep calls of elementary functions are nested in ``node``."""
     calls: list[ir.Call] = []
     tvm_ffi.structural_walk(node, (ir.Call, calls.append))
-    elementary = (
-        call for call in calls if isinstance(call.op, ir.Op) and call.op.name in ELEMENTARY_FUNCTIONS
-    )
+    elementary = (call for call in calls if operator_name(call) in ELEMENTARY_FUNCTIONS)
     return max((1 + _nested_functions(list(call.args)) for call in elementary), default=0)
 
 
