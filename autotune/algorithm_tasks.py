@@ -41,7 +41,7 @@ class AlgorithmTask(Task):
 
     def candidate(self, knobs: Knobs | None, target: CpuTarget) -> Candidate:
         """An algorithm with its default schedule."""
-        tiling = algorithm_of(self.default if knobs is None else knobs)
+        tiling = algorithm_of(self.default if knobs is None else knobs, self.extents)
         source, copies = _source(self.extents, tiling, target, self.model_bytes)
         return Candidate(source, None, target, copies)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +106,34 @@ class Record:
 
     @classmethod
     def from_line(cls, line: str) -> Record:
-        """The inverse of ``to_line``. Raises KeyError, TypeError or ValueError on other text."""
-        fields = json.loads(line)
-        return cls(
-            KernelIdentity(**fields["kernel"]),
-            TargetKey(**fields["target"]),
-            fields["name"],
-            {name: int(value) for name, value in fields["workload"].items()},
-            Purpose(fields["purpose"]),
-            tuple(_entry_from_json(entry, fields["device"]) for entry in fields["entries"]),
-            fields["time"],
-            fields.get("predicted"),
-        )
+        """The inverse of ``to_line``. Raises ValueError, which says why, on other text."""
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("no whole record (a writer may have been killed)") from error
+        try:
+            return _record_from_json(fields)
+        except KeyError as error:
+            raise ValueError(f"no record: {error} is missing") from error
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"no record: {error}") from error
+
+
+def _record_from_json(fields: dict[str, Any]) -> Record:
+    kernel, target, predicted = fields["kernel"], fields["target"], fields.get("predicted")
+    entries = tuple(_entry_from_json(entry, str(fields["device"])) for entry in fields["entries"])
+    if not entries:
+        raise ValueError("it has no entries")
+    return Record(
+        KernelIdentity(str(kernel["template"]), index(kernel["version"]), str(kernel["structure"])),
+        TargetKey(str(target["mcpu"]), index(target["threads"])),
+        str(fields["name"]),
+        _numbers(fields["workload"], least=-(2**63)),
+        Purpose(fields["purpose"]),
+        entries,
+        str(fields["time"]),
+        None if predicted is None else float(predicted),
+    )
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:
@@ -129,14 +147,21 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
 
 
 def _entry_from_json(fields: dict[str, Any], device: str) -> Entry:
-    measurement = Measurement(
-        Status(fields["status"]),
-        tuple(map(float, fields.get("seconds", ()))),
-        fields.get("message", ""),
-        device,
-        fields["build_seconds"],
-    )
-    return Entry({name: int(value) for name, value in fields["knobs"].items()}, measurement)
+    status, seconds = Status(fields["status"]), tuple(map(float, fields.get("seconds", ())))
+    if (status is Status.OK and not seconds) or not all(0 < second < math.inf for second in seconds):
+        raise ValueError(f"{list(seconds)} are no times")
+    message, build_seconds = str(fields.get("message", "")), float(fields["build_seconds"])
+    measurement = Measurement(status, seconds, message, device, build_seconds)
+    return Entry(_numbers(fields["knobs"], least=0), measurement)
+
+
+def _numbers(fields: Mapping[str, Any], least: int) -> dict[str, int]:
+    """Names with integers, which fit into NumPy's and are not below ``least``."""
+    numbers = {name: index(value) for name, value in fields.items()}
+    wrong = [f"{name}={value}" for name, value in numbers.items() if not least <= value < 2**63]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is out of range")
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -163,9 +188,9 @@ def read_records(path: Path) -> ReadRecords:
         if not line.strip():
             continue
         try:
-            records.append(Record.from_line(line.decode()))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            notices.append(f"{path}:{number}: no whole record (a writer may have been killed); ignored")
+            records.append(Record.from_line(line.decode(errors="replace")))
+        except ValueError as error:
+            notices.append(f"{path}:{number}: {error}; the line is ignored, delete it or tune again")
     if notices and not records and len(notices) > 1:
         raise RecordsError(f"{path} holds no tuning records; give a file that relaxc tune wrote")
     return ReadRecords(tuple(records), tuple(notices))

@@ -37,7 +37,9 @@ class SearchSpace:
 
     def find(self, knobs: Knobs) -> int | None:
         """The point with these values, if there is one."""
-        return self._index.get(tuple(knobs.get(name, 0) for name in self.names))
+        if knobs.keys() != set(self.names):
+            return None
+        return self._index.get(tuple(knobs[name] for name in self.names))
 
     def nearest(self, knobs: Knobs, generator: np.random.Generator) -> int:
         """A point that differs least from ``knobs``, which may be of another kernel of the same template."""

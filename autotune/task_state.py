@@ -36,16 +36,14 @@ class TaskState:
     _contested: set[int] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
-        """Takes note of a record, if it is about what the task's default is now."""
-        if dict(record.entries[0].knobs) != dict(self.task.default):
+        """Takes note of a record, if it is about what the task's default and its space are now."""
+        point = self.task.space.find(record.candidate.knobs)
+        if point is None or dict(record.entries[0].knobs) != dict(self.task.default):
             return
         self.records.append(record)
         if record.purpose is Purpose.MODEL:
             return
         default, found = record.entries[0].measurement, record.candidate.measurement
-        point = self.task.space.find(record.candidate.knobs)
-        if point is None:
-            return
         self.history.gains[point] = default.median / found.median if found.ok and default.ok else 0.0
         if record.purpose is Purpose.CONTEST:
             self._contested.add(point)

@@ -47,8 +47,15 @@ class TunedKernels:
 
     def algorithm(self, extents: Conv2dExtents, default: Tiling | None) -> Tiling | None:
         """The champion among a convolution's algorithms; ``default`` if there is none."""
-        knobs = self.knobs(identify_choice(extents), algorithm_knobs(default))
-        return default if knobs is None else algorithm_of(knobs)
+        choice = identify_choice(extents)
+        knobs = self.knobs(choice, algorithm_knobs(default))
+        if knobs is None:
+            return default
+        try:
+            return algorithm_of(knobs, extents)
+        except ValueError as error:
+            self.refuse(choice, str(error))
+            return default
 
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
         """Makes a notice, one for all calls of a kernel."""

@@ -57,6 +57,15 @@ def algorithm_knobs(tiling: Tiling | None) -> dict[str, int]:
     return dict(DIRECT if tiling is None else vars(tiling))
 
 
-def algorithm_of(knobs: Mapping[str, int]) -> Tiling | None:
-    """The inverse of ``algorithm_knobs``."""
-    return Tiling(**knobs) if knobs["tile"] else None
+def algorithm_of(knobs: Mapping[str, int], extents: Conv2dExtents) -> Tiling | None:
+    """The inverse of ``algorithm_knobs``, for a convolution of ``extents``, which are known.
+
+    Raises:
+        ValueError: no algorithm for this convolution is called so.
+    """
+    if dict(knobs) == DIRECT:
+        return None
+    found = next((tiling for tiling in tilings(extents) if vars(tiling) == dict(knobs)), None)
+    if found is None:
+        raise ValueError(f"{dict(knobs)} is no algorithm for this convolution")
+    return found

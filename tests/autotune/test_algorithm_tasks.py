@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from relaxc.autotune.algorithm_tasks import AskedConvolutions, algorithm_tasks
 from relaxc.autotune.build_kernel import build_kernel
 from relaxc.autotune.measurement import ArgumentSpec, RunOptions, Status
 from relaxc.autotune.run_kernels import Argument, run_kernels
+from relaxc.autotune.standings import Standing
+from relaxc.autotune.tuned_kernels import TunedKernels
 from relaxc.passes.compute.winograd import Tiling, transform_filters, winograd_matrices
 from relaxc.passes.lower_winograd_conv2d import Conv2dExtents
+from relaxc.targets.cpu.conv2d_algorithms import algorithm_knobs, identify_choice
 from relaxc.targets.registry import CpuTarget
 
 EXTENTS = Conv2dExtents(batch=1, channels=32, out_blocks=2, height=14, width=14)
@@ -57,3 +61,23 @@ def test_a_model_says_how_often_it_calls_a_convolution() -> None:
     asked = AskedConvolutions(lambda _extents: Tiling(4, 1, 1))
     assert [asked(EXTENTS), asked(EXTENTS)] == [Tiling(4, 1, 1)] * 2
     assert asked.calls == {EXTENTS: 2}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "chosen"),
+    [
+        ({"tile": 4, "rows": 2, "columns": 2}, Tiling(4, 2, 2)),
+        ({"tile": 0, "rows": 0, "columns": 0}, None),
+        ({"tile": 5, "rows": 2, "columns": 2}, Tiling(4, 1, 1)),
+        ({"tile": 4, "rows": 2}, Tiling(4, 1, 1)),
+    ],
+)
+def test_a_compilation_takes_recorded_algorithms_and_refuses_what_is_none(
+    knobs: dict[str, int], chosen: Tiling | None
+) -> None:
+    default = Tiling(4, 1, 1)
+    champion = Standing(algorithm_knobs(default), knobs, gain=1.2, seconds=1e-3)
+    tuned = TunedKernels({identify_choice(EXTENTS): champion})
+    assert tuned.algorithm(EXTENTS, default) == chosen
+    assert len(tuned.notices) == (chosen == default)
+    assert all("is no algorithm" in notice and "tune again" in notice for notice in tuned.notices)

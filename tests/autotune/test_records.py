@@ -63,6 +63,33 @@ def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path) -> None:
     assert f"{path}:2" in read.notices[0]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"rows":8', '"rows":"eight"', "no record: 'str' object cannot be interpreted as an integer"),
+        ('"rows":8', '"rows":-8', "no record: rows=-8 is out of range"),
+        ('"seconds":[1e-06', '"seconds":[0', "are no times"),
+        ('"version":', '"vision":', "no record: 'version' is missing"),
+        ('"purpose":"trial"', '"purpose":"trail"', "no record: 'trail' is not a valid Purpose"),
+        ('"entries":[', '"entries":[],"others":[', "no record: it has no entries"),
+        ('"entries":[', '"entries":[[],', "no record: list indices must be integers"),
+        (',"entries"', "", "no whole record"),
+    ],
+)
+def test_a_line_edited_wrongly_is_reported_and_passed_over(
+    tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    path = tmp_path / "records"
+    edited = record().to_line().replace(old, new)
+    assert edited != record().to_line()
+    path.write_text(f"{edited}\n{record(rows=9).to_line()}\n")
+    read = read_records(path)
+    assert read.records == (record(rows=9),)
+    (notice,) = read.notices
+    assert notice.startswith(f"{path}:1: ")
+    assert reason in notice
+
+
 def test_writing_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "records"
     append_record(path, record(rows=8))

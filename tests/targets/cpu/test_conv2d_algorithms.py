@@ -33,7 +33,21 @@ def test_no_choice_makes_larger_errors_than_tiles_of_4(extents: Conv2dExtents) -
 
 @pytest.mark.parametrize("tiling", [None, Tiling(4, 2, 5), Tiling(6, 1, 3)])
 def test_records_hold_an_algorithm_as_integers(tiling: Tiling | None) -> None:
-    assert algorithm_of(algorithm_knobs(tiling)) == tiling
+    assert algorithm_of(algorithm_knobs(tiling), LARGE) == tiling
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"tile": 5, "rows": 1, "columns": 1},  # no such tile
+        {"tile": 4, "rows": 15, "columns": 1},  # more tiles than the map has
+        {"tile": 4, "rows": 1},
+        {"tile": 4, "rows": 1, "columns": 1, "unroll": 2},
+    ],
+)
+def test_knobs_that_are_no_algorithm_are_refused(knobs: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="no algorithm"):
+        algorithm_of(knobs, LARGE)
 
 
 def test_extents_identify_a_choice() -> None:
