@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 from tvm import relax
 
 from tests.targets.kernel_workloads import (
     CompiledWorkloads,
+    Draw,
     Shapes,
     Workload,
     check,
@@ -149,13 +151,30 @@ def random_one_dimensional(generator: np.random.Generator) -> Workload:
     return convolution(x, weight, window, 1, random_epilogue(generator, O), CONV2D, symbolic)
 
 
+def random_first_layer(generator: np.random.Generator) -> Workload:
+    """Pictures of few channels under a large window that makes large steps."""
+    R, S = (int(extent) for extent in generator.integers(3, 12, 2))
+    stride_h, stride_w = (int(stride) for stride in generator.integers(1, 5, 2))
+    padding = tuple(int(generator.integers(0, extent // 2 + 1)) for extent in (R, S, R, S))
+    window = Window((R, S), (stride_h, stride_w), (padding[0], padding[1], padding[2], padding[3]), (1, 1))
+    C, O = int(generator.integers(1, 5)), int(generator.choice([8, 16, 24, 32, 64]))  # noqa: E741
+    x = random_map(generator, C, window)
+    symbolic = some_symbolic(generator, x.shape, [0, 2, 3])
+    weight = filters(generator, O, C, window)
+    return convolution(x, weight, window, 1, random_epilogue(generator, O), CONV2D, symbolic)
+
+
+FAMILIES = (random_dense, random_grouped, random_point, random_one_dimensional, random_first_layer)
+
+
 def random_any(generator: np.random.Generator) -> Workload:
-    draws = (random_dense, random_dense, random_grouped, random_point, random_one_dimensional)
-    return draws[int(generator.integers(len(draws)))](generator)
+    return FAMILIES[int(generator.integers(len(FAMILIES)))](generator)
 
 
-def test_random_convolutions_agree_with_numpy(seed: int) -> None:
-    check_random(random_any, seed)
+@pytest.mark.workloads_a_seed(10)
+@pytest.mark.parametrize("draw", FAMILIES)
+def test_random_convolutions_agree_with_numpy(draw: Draw, seed: int) -> None:
+    check_random(draw, seed, count=10)
 
 
 def test_random_convolutions_agree_with_numpy_on_avx2(avx2: str) -> None:

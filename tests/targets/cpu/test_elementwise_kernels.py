@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from tvm import relax
 
-from tests.targets.kernel_workloads import Extent, Workload, check, check_random, normal, some_symbolic
+from tests.targets.kernel_workloads import Draw, Extent, Workload, check, check_random, normal, some_symbolic
 
 ELEMENTWISE = frozenset({"elementwise"})
 
@@ -120,13 +121,34 @@ def random_slice(generator: np.random.Generator) -> Workload:
     )
 
 
+def random_gathering(generator: np.random.Generator) -> Workload:
+    table = normal(generator, *random_shape(generator)[:3])
+    axis = int(generator.integers(table.ndim))
+    indices = generator.integers(
+        0, table.shape[axis], generator.integers(1, 8, int(generator.integers(1, 3)))
+    )
+    places = some_symbolic(generator, indices.shape, range(indices.ndim))
+    return Workload(
+        f"rows {places} of {table.shape} along {axis}",
+        lambda data, chosen: relax.op.negative(relax.op.take(data, chosen, axis=axis)),
+        [table, indices],
+        -np.take(table, indices, axis).astype(np.float64),
+        ELEMENTWISE,
+        [list(table.shape), places],
+    )
+
+
+FAMILIES = (random_chain, random_transpose, random_concatenation, random_slice, random_gathering)
+
+
 def random_elementwise(generator: np.random.Generator) -> Workload:
-    draws = (random_chain, random_chain, random_transpose, random_concatenation, random_slice)
-    return draws[int(generator.integers(len(draws)))](generator)
+    return FAMILIES[int(generator.integers(len(FAMILIES)))](generator)
 
 
-def test_random_elementwise_kernels_agree_with_numpy(seed: int) -> None:
-    check_random(random_elementwise, seed)
+@pytest.mark.workloads_a_seed(10)
+@pytest.mark.parametrize("draw", FAMILIES)
+def test_random_elementwise_kernels_agree_with_numpy(draw: Draw, seed: int) -> None:
+    check_random(draw, seed, count=10)
 
 
 def test_random_elementwise_kernels_agree_with_numpy_on_avx2(avx2: str) -> None:

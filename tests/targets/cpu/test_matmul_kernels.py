@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from tvm import relax
 
-from tests.targets.kernel_workloads import Extent, Workload, check, check_random, normal, some_symbolic
+from tests.targets.kernel_workloads import Draw, Extent, Workload, check, check_random, normal, some_symbolic
 
 PACKED = frozenset({"matmul"})
 TVM_MATMUL = frozenset({"reduction"})
@@ -71,6 +72,15 @@ def random_by_constant(generator: np.random.Generator) -> Workload:
     return by_constant(x, weights(generator, K, N), random_epilogue(generator, N), shape)
 
 
+def random_skinny(generator: np.random.Generator) -> Workload:
+    """One row or a few, with weights of which the reduction is cut into blocks of the caches."""
+    M = int(generator.choice([1, 1, 2, 3, 4, 6]))
+    K, N = (int(extent) for extent in generator.choice([64, 257, 512, 1000, 1536, 2048], 2))
+    x = normal(generator, M, K)
+    shape = some_symbolic(generator, x.shape, [0])
+    return by_constant(x, weights(generator, K, N), random_epilogue(generator, N), shape)
+
+
 def random_by_variable(generator: np.random.Generator) -> Workload:
     """Both operands are known at run time only."""
     M, K, N = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17, 33, 64], 3))
@@ -123,13 +133,17 @@ def random_mixture(generator: np.random.Generator) -> Workload:
     )
 
 
+FAMILIES = (random_by_constant, random_skinny, random_by_variable, random_scores, random_mixture)
+
+
 def random_product(generator: np.random.Generator) -> Workload:
-    draws = (random_by_constant, random_by_constant, random_by_variable, random_scores, random_mixture)
-    return draws[int(generator.integers(len(draws)))](generator)
+    return FAMILIES[int(generator.integers(len(FAMILIES)))](generator)
 
 
-def test_random_products_agree_with_numpy(seed: int) -> None:
-    check_random(random_product, seed)
+@pytest.mark.workloads_a_seed(10)
+@pytest.mark.parametrize("draw", FAMILIES)
+def test_random_products_agree_with_numpy(draw: Draw, seed: int) -> None:
+    check_random(draw, seed, count=10)
 
 
 def test_random_products_agree_with_numpy_on_avx2(avx2: str) -> None:

@@ -58,6 +58,24 @@ def reduction(
     )
 
 
+def random_place(generator: np.random.Generator) -> Workload:
+    """Where along an axis the largest or the smallest element is; no two are equal."""
+    shape = random_shape(generator, int(generator.integers(2, 5)))
+    x = generator.permutation(int(np.prod(shape))).reshape(shape).astype(np.float32)
+    axis, keepdims = int(generator.integers(-len(shape), len(shape))), bool(generator.random() < 0.5)
+    largest = bool(generator.random() < 0.5)
+    operator, reference = (relax.op.argmax, np.argmax) if largest else (relax.op.argmin, np.argmin)
+    symbolic = some_symbolic(generator, shape, range(len(shape)))
+    return Workload(
+        f"{reference.__name__} of {symbolic} = {shape} over {axis}, keepdims {keepdims}",
+        lambda data: operator(data, axis, keepdims),
+        [x],
+        reference(x, axis=axis, keepdims=keepdims),
+        frozenset({"fallback"}),
+        [symbolic],
+    )
+
+
 def random_reduction(generator: np.random.Generator) -> Workload:
     name = str(generator.choice(list(OPERATORS)))
     shape = random_shape(generator, int(generator.integers(1, 5)))
@@ -76,6 +94,11 @@ def test_random_reductions_agree_with_numpy(seed: int) -> None:
     check_random(random_reduction, seed)
 
 
+@pytest.mark.workloads_a_seed(20)
+def test_random_places_agree_with_numpy(seed: int) -> None:
+    check_random(random_place, seed, count=20)
+
+
 def test_random_reductions_agree_with_numpy_on_avx2(avx2: str) -> None:
     check_random(random_reduction, seed=1000, target=avx2, count=8)
 
@@ -92,22 +115,6 @@ def test_large_maps_are_reduced_in_parallel() -> None:
     x = normal(generator, 3, 40, 30, 30)
     check([reduction(name, x, [2, 3], True) for name in ("mean", "max")])
     check([reduction("sum", x, [1], False), reduction("sum", x, [0], False)])
-
-
-def test_the_place_of_the_largest_element() -> None:
-    generator = np.random.default_rng(0)
-    x = generator.permutation(4 * 33 * 5).reshape(4, 33, 5).astype(np.float32)
-    workloads = [
-        Workload(
-            f"argmax over {axis}",
-            lambda data, axis=axis: relax.op.argmax(data, axis),
-            [x],
-            np.argmax(x, axis),
-            frozenset({"fallback"}),
-        )
-        for axis in (0, 1, 2)
-    ]
-    check(workloads)
 
 
 def test_one_symbolic_kernel_serves_every_size() -> None:

@@ -34,7 +34,7 @@ def random_softmax(generator: np.random.Generator) -> Workload:
     if rank == 4:
         shape[0] = 1
     axis = -1 if generator.random() < 0.6 else int(generator.integers(-rank, rank))
-    x = normal(generator, *shape) * np.float32(generator.choice([1, 30]))
+    x = normal(generator, *shape) * np.float32(generator.choice([1, 32]))
     log = bool(generator.random() < 0.3)
     return softmax(x, axis, log, some_symbolic(generator, shape, range(rank)))
 
