@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tvm import relax
 
 from tests.targets.cpu.test_conv2d_kernels import random_epilogue
@@ -61,8 +62,9 @@ def random_transposed(generator: np.random.Generator) -> Workload:
     return transposed(generator, groups, dilated=bool(generator.random() < 0.1))
 
 
+@pytest.mark.workloads_a_seed(20)
 def test_random_transposed_convolutions_agree_with_numpy(seed: int) -> None:
-    check_random(random_transposed, seed)
+    check_random(random_transposed, seed, count=20)
 
 
 def test_random_transposed_convolutions_agree_with_numpy_on_avx2(avx2: str) -> None:

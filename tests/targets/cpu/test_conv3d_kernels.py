@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tvm import relax
 
 from tests.targets.cpu.test_conv2d_kernels import Epilogue, epilogues
@@ -48,8 +49,9 @@ def random_convolution(generator: np.random.Generator) -> Workload:
     )
 
 
+@pytest.mark.workloads_a_seed(20)
 def test_random_convolutions_agree_with_numpy(seed: int) -> None:
-    check_random(random_convolution, seed)
+    check_random(random_convolution, seed, count=20)
 
 
 def test_random_convolutions_agree_with_numpy_on_avx2(avx2: str) -> None:
