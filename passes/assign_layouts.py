@@ -24,6 +24,7 @@ from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
 from .compute.phases import interleave_phases_nchwc, phases_of
 from .constants import constant, constant_value
 from .operator_name import operator_name
+from .tensor_types import element_type
 
 FEW_CHANNELS = 4
 """Inputs with at most this many channels are read as they are: packing would mostly add idle lanes."""
@@ -183,7 +184,7 @@ def _conv2d(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     channels = feature_map_channels(call.args[0])
     if weight is None or channels is None or (attrs.data_layout, attrs.kernel_layout) != ("NCHW", "OIHW"):
         return None
-    if _dtype(call) != _sum_type(weight):
+    if element_type(call) != _sum_type(weight):
         return None
     (stride_h, stride_w), (dilation_h, dilation_w) = attrs.strides, attrs.dilation
     top, left, bottom, right = attrs.padding
@@ -252,10 +253,6 @@ def _depthwise_conv2d(
 def _sum_type(operand: np.ndarray) -> str:
     """The type in which products of ``operand`` are added up."""
     return "float32" if operand.dtype.name == NARROW else operand.dtype.name
-
-
-def _dtype(expr: relax.Expr) -> str:
-    return str(expr.ty.dtype.dtype)
 
 
 def _convolve(

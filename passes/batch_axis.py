@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from tvm import ir, relax, tirx
 
 from .operator_name import operator_name
+from .tensor_types import static_shape
 
 CutRule = Callable[[ir.Call], Sequence[relax.Expr]]
 """The operands to cut; none where the operator mixes images."""
@@ -40,10 +41,8 @@ def is_elementwise(value: relax.Expr) -> bool:
 
 def batch_of(ty: relax.Type) -> int | None:
     """The extent of axis 0; None where ``ty`` is no tensor of which all extents are known."""
-    shape = getattr(ty, "shape", None)
-    if not shape or not all(isinstance(extent, tirx.IntImm) for extent in shape):
-        return None
-    return int(shape[0])
+    shape = static_shape(ty)
+    return shape[0] if shape else None
 
 
 def has_batch(ty: relax.Type, batch: int) -> bool:

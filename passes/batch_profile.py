@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import prod
 
-from tvm import DataType, ir, relax
+from tvm import ir, relax
 
 from .batch_axis import cut_operands, is_elementwise
 from .batch_runs import Operators
 from .constants import constant_value
 from .operator_name import operator_name
+from .tensor_types import bytes_of
 
 _VIEWS = frozenset({"relax.reshape", "relax.squeeze"})
 
@@ -73,9 +73,9 @@ class _Profile:
             fused = is_elementwise(binding.value) and bool(inner)
             kernel[binding.var] = max(kernel[var] for var in inner) if fused else place
             if fused:
-                yield kernel[binding.var], sum(_bytes(var.ty) for var in cut if self._is_stored(var))
+                yield kernel[binding.var], sum(bytes_of(var.ty) for var in cut if self._is_stored(var))
             elif not _is_view(binding.value):
-                yield place, sum(_bytes(var.ty) for var in (*cut, binding.var))
+                yield place, sum(bytes_of(var.ty) for var in (*cut, binding.var))
 
     def _is_stored(self, var: relax.Var) -> bool:
         """Whether kernels read ``var`` that do not compute it."""
@@ -93,7 +93,7 @@ class _Profile:
             first_read = {var for var in cut if var in self.sources} - seen
             seen |= first_read
             kept = [binding.var] if binding.var in self.kept else []
-            ends.append(sum(_bytes(var.ty) for var in (*first_read, *kept)))
+            ends.append(sum(bytes_of(var.ty) for var in (*first_read, *kept)))
         return ends
 
     def _borders(self) -> list[int | None]:
@@ -101,7 +101,7 @@ class _Profile:
         for var, last in self._last_reads().items():
             tuples = isinstance(var.ty, relax.TupleType)
             # What was not stored is then stored and read besides.
-            size = _bytes(var.ty) * (1 if self._is_stored(var) else 2)
+            size = bytes_of(var.ty) * (1 if self._is_stored(var) else 2)
             for place in range(self.position[var] + 1, last + 1):
                 border = borders[place]
                 borders[place] = None if tuples or border is None else border + size
@@ -114,12 +114,6 @@ class _Profile:
 
 def _is_view(value: relax.Expr) -> bool:
     return isinstance(value, relax.TupleGetItem) or operator_name(value) in _VIEWS
-
-
-def _bytes(ty: relax.Type) -> int:
-    if isinstance(ty, relax.TupleType):
-        return sum(_bytes(field) for field in ty.fields)
-    return prod(int(extent) for extent in ty.shape) * int(DataType(str(ty.dtype.dtype)).itemsize)
 
 
 def _constant_bytes(value: relax.Expr) -> int:

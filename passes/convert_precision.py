@@ -28,6 +28,7 @@ from .assign_layouts import FEW_CHANNELS
 from .compute.max_pool import LARGEST_WINDOW
 from .constants import constant, constant_value
 from .operator_name import operator_name
+from .tensor_types import element_type
 
 WIDE = "float32"
 
@@ -135,7 +136,7 @@ def _widened(value: relax.Var) -> relax.Expr:
 
 def _is_wide_tensor(expr: relax.Expr) -> bool:
     """Whether ``expr``, of the old function, is a tensor that may become narrow."""
-    return isinstance(expr.ty, relax.TensorType) and str(expr.ty.dtype.dtype) == WIDE
+    return isinstance(expr.ty, relax.TensorType) and element_type(expr) == WIDE
 
 
 def _conv2d(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
@@ -178,7 +179,7 @@ def _matmul(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
 def _cast(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     """What was narrow before it was made wide stays narrow."""
     source, dtype = call.args[0], str(call.attrs.dtype)
-    if dtype == WIDE and _is_tensor(source) and str(source.ty.dtype.dtype) == converter.dtype:
+    if dtype == WIDE and _is_tensor(source) and element_type(source) == converter.dtype:
         return converter.visit_expr(source)
     return None
 

@@ -19,6 +19,7 @@ from .compute.attention_pairs import attention_pairs
 from .constants import constant_value
 from .operand_view import View, is_one, same, scaled, view_of
 from .rewrite import CallRewriter, CallRule, rewrite_calls
+from .tensor_types import element_type
 
 WIDE = "float32"
 FEWEST_QUERIES = 8
@@ -244,7 +245,7 @@ def _computed(rewriter: CallRewriter, score: relax.Expr) -> bool:
 def _is_regular(product: ir.Call, call: ir.Call) -> bool:
     """Whether both products are in float32 and have the same batch axes on both sides."""
     operands = (*product.args, *call.args)
-    if any(operand.ty.shape is None or str(operand.ty.dtype.dtype) != "float32" for operand in operands):
+    if any(operand.ty.shape is None or element_type(operand) != "float32" for operand in operands):
         return False
     batches = [list(operand.ty.shape)[:-2] for operand in operands]
     return all(_equal(batch, batches[0]) for batch in batches)

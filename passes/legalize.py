@@ -10,6 +10,7 @@ from tvm import ir, relax, te, tirx
 
 from .compute import rows
 from .compute.max_pool import PoolWindow, max_pool2d
+from .tensor_types import element_type
 
 LegalizeRule = Callable[[relax.BlockBuilder, ir.Call], relax.Expr]
 Definition = Callable[..., te.Tensor]
@@ -28,7 +29,7 @@ def legalize(mod: tvm.IRModule) -> tvm.IRModule:
 
 def _clip(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     """NaN stays NaN, and where the bounds cross the upper one wins; TVM's own definition loses NaN."""
-    dtype = _dtype(call.args[0])
+    dtype = element_type(call.args[0])
     low, high = (bound.astype(dtype) for bound in call.args[1:])
 
     def clip(x: te.Tensor) -> te.Tensor:
@@ -59,7 +60,7 @@ def _repeat(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
 def _max_pool2d(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     """TVM stores a start value in the type of the result, which fails for bfloat16."""
     attrs = call.attrs
-    if _dtype(call.args[0]) != NARROW:
+    if element_type(call.args[0]) != NARROW:
         return _by_tvm(builder, call, "relax.nn.max_pool2d")
     size, strides, dilation = ((int(a), int(b)) for a, b in (attrs.pool_size, attrs.strides, attrs.dilation))
     window = PoolWindow(size, strides, dilation, (int(attrs.padding[0]), int(attrs.padding[1])))
@@ -72,7 +73,7 @@ def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeR
         axis = int(call.attrs.axis) % int(call.args[0].ty.ndim)
         if not _is_last(call.args[0], axis):
             single = int(call.args[0].ty.ndim) == 1
-            if single or definition is not rows.softmax_rows or _dtype(call.args[0]) not in ROW_TYPES:
+            if single or definition is not rows.softmax_rows or element_type(call.args[0]) not in ROW_TYPES:
                 return _by_tvm(builder, call, op)
             columns = _in_float32(partial(rows.softmax_columns, axis=axis))
             return builder.call_te(columns, call.args[0], primfunc_name_hint="softmax_columns")
@@ -84,7 +85,7 @@ def _softmax(definition: Callable[[te.Tensor], te.Tensor], op: str) -> LegalizeR
 def _layer_norm(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     attrs = call.attrs
     last = len(attrs.axes) == 1 and _is_last(call.args[0], int(attrs.axes[0]))
-    if not last or not attrs.center or not attrs.scale or _dtype(call.args[0]) not in ROW_TYPES:
+    if not last or not attrs.center or not attrs.scale or element_type(call.args[0]) not in ROW_TYPES:
         return _by_tvm(builder, call, "relax.nn.layer_norm")
     definition = partial(rows.layer_norm_rows, epsilon=float(attrs.epsilon))
     return builder.call_te(_in_float32(definition), *call.args, primfunc_name_hint="layer_norm")
@@ -109,7 +110,7 @@ def _reduction(op: str, reducer: rows.Reducer, mean: bool = False) -> LegalizeRu
     def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
         data, axes = call.args[0], call.attrs.axis
         single = axes is not None and len(axes) == 1 and _is_last(data, int(axes[0]))
-        if not single or _dtype(data) != "float32":
+        if not single or element_type(data) != "float32":
             return _by_tvm(builder, call, op)
         definition = partial(
             rows.reduce_last_axis, reducer=reducer, keepdims=bool(call.attrs.keepdims), mean=mean
@@ -123,10 +124,6 @@ def _is_last(data: relax.Expr, axis: int) -> bool:
     """Whether ``axis`` is the innermost axis of ``data``, and not the only one."""
     rank = int(data.ty.ndim)
     return rank >= 2 and axis % rank == rank - 1
-
-
-def _dtype(data: relax.Expr) -> str:
-    return str(data.ty.dtype.dtype)
 
 
 def _by_tvm(builder: relax.BlockBuilder, call: ir.Call, op: str) -> relax.Expr:

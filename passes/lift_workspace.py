@@ -6,7 +6,6 @@ them. Results that are not small, which outlive a run, and tensors with symbolic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
@@ -17,14 +16,15 @@ from ..runtime.signature import ALIGNMENT, PlacedTensor
 from .lift_constants import INPUTS, MAIN
 from .operator_name import operator_name
 from .place_blocks import Block, place_blocks
+from .tensor_types import bytes_of, element_type, static_shape
 
 _ALLOCATE = "relax.builtin.alloc_tensor"
 _RESHAPE = "relax.reshape"
 _VIEW = "relax.memory.view"
 _COPY = "runtime.TVMTensorCopyFromTo"
-# Types by which TVM and NumPy mean the same, and their bytes.
-_ITEM_SIZES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8}
-_ITEM_SIZES |= {"uint64": 8, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+# Types by which TVM and NumPy mean the same.
+_COMMON_TYPES = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+_COMMON_TYPES |= {"bool", "float16", "bfloat16", "float32", "float64"}
 # Copying a result of at most so many bytes out of the workspace takes less time than allocating a tensor in
 # every run and making it the caller's array.
 _SMALL_RESULT = 2**18
@@ -73,7 +73,7 @@ def lift_workspace(mod: tvm.IRModule) -> PlannedModule:
     if not allocations:
         return PlannedModule(mod, (), ())
     tensors = [
-        (tensor, PlacedTensor(offset + part, _extents(tensor), _dtype(tensor)))
+        (tensor, PlacedTensor(offset + part, tuple(static_shape(tensor.ty) or ()), element_type(tensor)))
         for allocation, offset in zip(allocations, place_blocks(allocations), strict=True)
         for tensor, part in allocation.tensors.items()
     ]
@@ -148,7 +148,7 @@ class _Uses:
 
     def _allocate(self, tensor: relax.Var) -> None:
         if _is_fixed(tensor):
-            nbytes = math.prod(_extents(tensor)) * _ITEM_SIZES[_dtype(tensor)]
+            nbytes = bytes_of(tensor.ty)
             allocation = _Allocation(-(-nbytes // ALIGNMENT) * ALIGNMENT, self._now, self._now, {tensor: 0})
             self._allocations.append(allocation)
             self._allocation_of[tensor] = allocation
@@ -212,17 +212,5 @@ def _pruned(binding: relax.Binding, lifted: Container[relax.Var]) -> relax.Bindi
 
 def _is_fixed(tensor: relax.Var) -> bool:
     ty = tensor.ty
-    return (
-        isinstance(ty, relax.TensorType)
-        and isinstance(ty.shape, relax.ShapeExpr)
-        and all(isinstance(extent, tirx.IntImm) for extent in ty.shape.values)
-        and _dtype(tensor) in _ITEM_SIZES
-    )
-
-
-def _extents(tensor: relax.Var) -> tuple[int, ...]:
-    return tuple(int(extent) for extent in tensor.ty.shape.values)
-
-
-def _dtype(tensor: relax.Var) -> str:
-    return str(tensor.ty.dtype)
+    is_static = isinstance(ty, relax.TensorType) and static_shape(ty) is not None
+    return is_static and element_type(tensor) in _COMMON_TYPES

@@ -21,6 +21,7 @@ from tvm.s_tir import SBlock
 from ..runtime.signature import ALIGNMENT
 from .operator_name import operator_name
 from .rewrite import count_uses
+from .tensor_types import bytes_of, element_type, item_bytes, static_shape
 
 JOIN = "relaxc.join"
 """The external function that stands for a concatenation whose parts are written in place."""
@@ -98,13 +99,13 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
         if piece is None:
             return None
         self.pieces[binding.var] = piece
-        shape = _static_shape(binding.var) or []
-        offset = piece.begin * math.prod(shape[piece.axis + 1 :]) * _item_bytes(binding.var)
-        small = _bytes(binding.var) < LEAST_BYTES
+        shape = static_shape(binding.var.ty) or []
+        offset = piece.begin * math.prod(shape[piece.axis + 1 :]) * item_bytes(binding.var)
+        small = bytes_of(binding.var.ty) < LEAST_BYTES
         if small or offset % ALIGNMENT or self.uses[piece.source] == 1 or not self._is_computed(piece.source):
             return None
         source = self.visit_expr(piece.source)
-        return relax.op.memory.view(source, shape, _dtype(binding.var), offset)
+        return relax.op.memory.view(source, shape, element_type(binding.var), offset)
 
     def _piece(self, value: relax.Expr) -> Piece | None:
         """What ``value`` cuts from a tensor, if that is contiguous."""
@@ -123,7 +124,7 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
         if split is None or operator_name(split) != "relax.split" or not isinstance(split.args[0], relax.Var):
             return None
         axis = int(split.attrs.axis) % int(split.args[0].ty.ndim)
-        shapes = [_static_shape_of(field) for field in split.ty.fields]
+        shapes = [static_shape(field) for field in split.ty.fields]
         extents = [shape[axis] for shape in shapes if shape is not None]
         if len(extents) < len(shapes):
             return None
@@ -132,19 +133,19 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
 
     def _joined(self, call: ir.Call) -> relax.Expr | None:
         """The call of ``JOIN`` that stands for a concatenation; None where that saves too little."""
-        shape = _static_shape_of(call.ty)
+        shape = static_shape(call.ty)
         if shape is None or not isinstance(call.args[0], relax.Tuple) or call.attrs.axis is None:
             return None
         axis = int(call.attrs.axis) % len(shape)
         parts = self._without_cuts(list(call.args[0].fields), axis)
         if len(parts) == 1:
             return self.visit_expr(parts[0])
-        whole_vectors = all(isinstance(p, relax.Var) and _bytes(p) % ALIGNMENT == 0 for p in parts)
+        whole_vectors = all(isinstance(p, relax.Var) and bytes_of(p.ty) % ALIGNMENT == 0 for p in parts)
         if math.prod(shape[:axis]) != 1 or not whole_vectors:
             return None
         saved = [part for part in dict.fromkeys(parts) if self._needs_no_copy(part)]
-        total = sum(map(_bytes, parts))
-        if total < LEAST_BYTES or sum(map(_bytes, saved)) < LEAST_SAVED * total:
+        total = sum(bytes_of(part.ty) for part in parts)
+        if total < LEAST_BYTES or sum(bytes_of(part.ty) for part in saved) < LEAST_SAVED * total:
             return None
         self.placed.update(saved)
         return relax.call_pure_packed(JOIN, *map(self.visit_expr, parts), ty_args=call.ty)
@@ -168,7 +169,7 @@ class PartPlacer(relax.PyExprMutator):  # type: ignore[misc]
             if (piece.axis, piece.begin) != (axis, position):
                 return 0
             position = piece.end
-            if position == _extent(piece.source, axis):
+            if position == int(piece.source.ty.shape[axis]):
                 return count
         return 0
 
@@ -200,7 +201,7 @@ _CALL_TIR = ir.Op.get("relax.call_tir")
 
 
 def _contiguous(source: relax.Var, axis: int, begin: int, end: int) -> Piece | None:
-    shape = _static_shape(source)
+    shape = static_shape(source.ty)
     if shape is None:
         return None
     axis, extent = axis % len(shape), shape[axis]
@@ -222,34 +223,3 @@ def _numbers(argument: relax.Expr) -> list[int] | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | tirx.IntImm)
-
-
-def _static_shape(expr: relax.Expr) -> list[int] | None:
-    return _static_shape_of(expr.ty)
-
-
-def _static_shape_of(ty: relax.Type) -> list[int] | None:
-    shape = getattr(ty, "shape", None)
-    if shape is None or not all(isinstance(extent, tirx.IntImm) for extent in shape):
-        return None
-    return [int(extent) for extent in shape]
-
-
-def _extent(expr: relax.Expr, axis: int) -> int:
-    shape = _static_shape(expr)
-    assert shape is not None
-    return shape[axis]
-
-
-def _dtype(expr: relax.Expr) -> str:
-    return str(expr.ty.dtype.dtype)
-
-
-def _item_bytes(expr: relax.Expr) -> int:
-    return int(tvm.DataType(_dtype(expr)).itemsize)
-
-
-def _bytes(expr: relax.Expr) -> int:
-    shape = _static_shape(expr)
-    assert shape is not None
-    return math.prod(shape) * _item_bytes(expr)

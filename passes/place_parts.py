@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import tvm
 from tvm import ir, relax, tirx
 
 from .parts_in_place import JOIN
+from .tensor_types import bytes_of, element_type
 
 SETTLE = "settle_view"
 """The function that moves a view's offset into its address."""
@@ -84,7 +84,7 @@ class _PlacedBlock:
         offset, first, copies, taken = 0, self._position(binding.var), [], set()
         for part in binding.value.args:
             view = _view(whole, part, offset)
-            offset += _bytes(part)
+            offset += bytes_of(part.ty)
             buffer = self.buffers.get(part)
             if buffer is None or buffer in taken:
                 copies += [view, _call(relax.ExternFunc(_COPY), [part, view.var])]
@@ -133,7 +133,7 @@ def _settling() -> tirx.PrimFunc:
 
 
 def _view(whole: relax.Var, part: relax.Expr, offset: int) -> relax.VarBinding:
-    value = relax.op.memory.view(whole, part.ty.shape, str(part.ty.dtype.dtype), offset)
+    value = relax.op.memory.view(whole, part.ty.shape, element_type(part), offset)
     return relax.VarBinding(relax.Var("part", part.ty), _typed(value, part.ty))
 
 
@@ -143,16 +143,11 @@ def _call(function: relax.Expr, arguments: list[relax.Expr]) -> relax.VarBinding
 
 
 def _allocation_like(whole: relax.Var) -> relax.Expr:
-    return _typed(relax.op.builtin.alloc_tensor(whole.ty.shape, str(whole.ty.dtype.dtype), 0), whole.ty)
+    return _typed(relax.op.builtin.alloc_tensor(whole.ty.shape, element_type(whole), 0), whole.ty)
 
 
 def _typed(call: ir.Call, ty: relax.Type) -> ir.Call:
     return ir.Call(call.op, list(call.args), call.attrs, list(call.ty_args), ret_ty=ty)
-
-
-def _bytes(part: relax.Expr) -> int:
-    elements = math.prod(int(extent) for extent in part.ty.shape)
-    return elements * int(tvm.DataType(str(part.ty.dtype.dtype)).itemsize)
 
 
 def _number(value: relax.Expr) -> int:

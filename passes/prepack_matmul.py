@@ -18,6 +18,7 @@ from .compute.matmul import matmul_batched, matmul_packed
 from .compute.matmul_pairs import matmul_batched_pairs, matmul_packed_pairs, step_depth
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
+from .tensor_types import element_type
 
 ROWS_THAT_FILL_TILES = 6
 NARROW = "bfloat16"
@@ -36,11 +37,11 @@ def prepack_matmul(mod: tvm.IRModule, block: int, depth: int = 2) -> tvm.IRModul
 def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> relax.Expr | None:
     data, weight = call.args[0], constant_value(call.args[1])
     shape = data.ty.shape
-    if shape is None or len(shape) < 2 or (_dtype(data), _dtype(call)) not in PRODUCTS:
+    if shape is None or len(shape) < 2 or (element_type(data), element_type(call)) not in PRODUCTS:
         return None
     if weight is None or weight.ndim != 2:
         return _batched(rewriter, call, block, depth)
-    narrow = _dtype(data) == NARROW
+    narrow = element_type(data) == NARROW
     depth = step_depth(shape[-1], depth) if narrow else depth
     packed = constant(layout.pack_matmul_weight(weight, block, depth))
     product_of = partial(matmul_packed_pairs, depth=depth) if narrow else matmul_packed
@@ -59,7 +60,7 @@ def _batched(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> r
     (a, a_axes), (b, b_axes) = (_through_transpose(rewriter, operand) for operand in call.args)
     if len(b_axes) < 2 or b.ty.shape is None or a_axes[-1] != len(a_axes) - 1:
         return None
-    narrow = _dtype(a) == NARROW
+    narrow = element_type(a) == NARROW
     definition = partial(matmul_batched_pairs, depth=depth) if narrow else matmul_batched
     product = partial(definition, a_axes=a_axes, b_axes=b_axes, lanes=block)
     return rewriter.builder_.call_te(product, a, b, primfunc_name_hint="matmul")
@@ -74,10 +75,6 @@ def _through_transpose(rewriter: CallRewriter, operand: relax.Expr) -> tuple[rel
     axes = transpose.attrs.axes
     order = range(rank)[::-1] if axes is None else (int(axis) % rank for axis in axes)
     return transpose.args[0], list(order)
-
-
-def _dtype(value: relax.Expr) -> str:
-    return str(value.ty.dtype.dtype)
 
 
 def _rows_worth_merging(shape: Sequence[tirx.Expr]) -> int | None:
