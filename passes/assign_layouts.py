@@ -23,6 +23,7 @@ from .compute.conv2d_tiles import conv2d_tiles, has_known_extents
 from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
 from .compute.phases import interleave_phases_nchwc, phases_of
 from .constants import constant, constant_value
+from .elementwise import BINARY, UNARY
 from .operator_name import operator_name
 from .tensor_types import element_type
 
@@ -362,12 +363,8 @@ def _split(assigner: LayoutAssigner, binding: relax.VarBinding) -> list[Blocked]
 
 _DIVERGING = [ir.Op.get(f"relax.{name}") for name in ("divide", "power", "sqrt")]
 _SPLIT = ir.Op.get("relax.split")
-_UNARY = (
-    *("abs", "astype", "ceil", "clip", "cos", "erf", "exp", "floor", "negative", "round", "sigmoid", "sign"),
-    *("sin", "sqrt", "square", "tanh", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu", "nn.selu"),
-    *("nn.silu", "nn.softplus"),
-)
-_BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
+# Of a zero, which idle lanes mostly hold, the others make an infinity.
+_FINITE_OF_ZERO = UNARY - {"relax.log", "relax.rsqrt"}
 _WINDOW = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 _POOLS: dict[str, tuple[Callable[..., relax.Expr], Sequence[str]]] = {
     "relax.nn.max_pool2d": (relax.op.nn.max_pool2d, _WINDOW),
@@ -382,7 +379,7 @@ _RULES: dict[str, LayoutRule] = {
     "relax.repeat": _repeat,
     "relax.concat": _concat,
     "relax.strided_slice": _strided_slice,
-    **{f"relax.{op}": _unary for op in _UNARY},
-    **{f"relax.{op}": _binary for op in _BINARY},
+    **dict.fromkeys(_FINITE_OF_ZERO, _unary),
+    **dict.fromkeys(BINARY, _binary),
     **dict.fromkeys(_POOLS, _pool),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import ir, relax, tirx
 
+from .elementwise import BINARY, UNARY
 from .operator_name import operator_name
 from .tensor_types import static_shape
 
@@ -114,29 +115,13 @@ def _spares_batch(call: ir.Call, axes: Sequence[object]) -> bool:
     return all(int(axis) % int(data.ty.ndim) != 0 for axis in axes)  # type: ignore[call-overload]
 
 
-_UNARY = (
-    *("abs", "astype", "ceil", "clip", "cos", "erf", "exp", "floor", "log", "negative", "round", "rsqrt"),
-    *(
-        "sigmoid",
-        "sign",
-        "sin",
-        "sqrt",
-        "square",
-        "tanh",
-        "nn.gelu",
-        "nn.gelu_tanh",
-        "nn.leakyrelu",
-        "nn.relu",
-    ),
-    *("nn.selu", "nn.silu", "nn.softplus"),
-)
-_BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "where")
-_ELEMENTWISE = frozenset(f"relax.{op}" for op in (*_UNARY, *_BINARY))
+_SELECTIONS = frozenset({"relax.where"})
+_ELEMENTWISE = UNARY | BINARY | _SELECTIONS
 _POOLS = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 
 _RULES: dict[str, CutRule] = {
-    **{f"relax.{op}": _data for op in _UNARY},
-    **{f"relax.{op}": _broadcast for op in _BINARY},
+    **dict.fromkeys(UNARY, _data),
+    **dict.fromkeys(BINARY | _SELECTIONS, _broadcast),
     **{f"relax.nn.{op}": _convolution for op in ("conv1d", "conv2d")},
     **{f"relax.nn.{op}": _pool for op in _POOLS},
     **{f"relax.{op}": _along_axes for op in ("max", "mean", "min", "sum", "squeeze")},

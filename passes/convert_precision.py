@@ -27,6 +27,7 @@ from tvm import ir, relax, tirx
 from .assign_layouts import FEW_CHANNELS
 from .compute.max_pool import LARGEST_WINDOW
 from .constants import constant, constant_value
+from .elementwise import BINARY, UNARY
 from .operator_name import operator_name
 from .tensor_types import element_type
 
@@ -236,18 +237,13 @@ def _rows(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     return _moved(converter, call) if last and data.ty.ndim > 1 else None
 
 
-_ELEMENTWISE = (
-    *("abs", "ceil", "clip", "cos", "erf", "exp", "floor", "log", "negative", "round", "rsqrt", "sigmoid"),
-    *("sign", "sin", "sqrt", "square", "tanh", "nn.gelu", "nn.gelu_tanh", "nn.leakyrelu", "nn.relu"),
-    *("nn.selu", "nn.silu", "nn.softplus", "add", "subtract", "multiply", "divide", "maximum", "minimum"),
-    "power",
-)
 _MOVES = (
     *("broadcast_to", "concat", "expand_dims", "flatten", "flip", "permute_dims", "repeat", "reshape"),
     *("split", "squeeze", "stack", "strided_slice", "tile", "nn.batch_flatten"),
 )
 
 _RULES: dict[str, PrecisionRule] = {
+    **dict.fromkeys(UNARY | BINARY, _elementwise),
     "relax.astype": _cast,
     "relax.nn.conv2d": _conv2d,
     "relax.matmul": _matmul,
@@ -256,7 +252,6 @@ _RULES: dict[str, PrecisionRule] = {
     "relax.nn.softmax": _rows,
     "relax.nn.log_softmax": _rows,
     "relax.nn.layer_norm": _rows,
-    **{f"relax.{op}": _elementwise for op in _ELEMENTWISE},
     **{f"relax.{op}": _moved for op in _MOVES},
 }
 """A rule sees the call as it was and returns its narrow result, or None to stay in float32."""
