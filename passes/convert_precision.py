@@ -16,19 +16,19 @@ narrow are rounded here, to nearest, ties to even.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import ml_dtypes  # noqa: F401 - registers bfloat16 with NumPy
 import numpy as np
 import tvm
 from tvm import ir, relax, tirx
 
-from .assign_layouts import FEW_CHANNELS
 from .compute.max_pool import LARGEST_WINDOW
 from .constants import constant, constant_value
+from .conv2d_layouts import FEW_CHANNELS
 from .elementwise import BINARY, UNARY
 from .operator_name import operator_name
+from .scoped_mutator import ScopedMutator
 from .tensor_types import element_type
 
 WIDE = "float32"
@@ -45,7 +45,7 @@ def convert_precision(mod: tvm.IRModule, dtype: str) -> tvm.IRModule:
 
 
 @relax.expr_functor.mutator
-class PrecisionConverter(relax.PyExprMutator):  # type: ignore[misc]
+class PrecisionConverter(ScopedMutator):
     """Walks the bindings in order, keeping for each old variable the narrow value that stands for it.
 
     Whatever reads such a variable without a rule of its own reads a cast back to float32.
@@ -55,6 +55,7 @@ class PrecisionConverter(relax.PyExprMutator):  # type: ignore[misc]
         super().__init__(mod)
         self.dtype = dtype
         self.narrow: dict[relax.Var, relax.Var] = {}
+        self.learnt = [self.narrow]
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         result = self._narrow_value(binding.value)
@@ -64,26 +65,7 @@ class PrecisionConverter(relax.PyExprMutator):  # type: ignore[misc]
         narrow = self.builder_.emit(result)
         self.narrow[binding.var] = narrow
         if not isinstance(binding.var, relax.DataflowVar):
-            in_dataflow = self.builder_.current_block_is_dataflow()
-            emit = self.builder_.emit_output if in_dataflow else self.builder_.emit
-            self.set_var_remap(binding.var, emit(_widened(narrow)))
-
-    def visit_dataflow_block_(self, block: relax.DataflowBlock) -> relax.DataflowBlock:
-        with self._scope():
-            return super().visit_dataflow_block_(block)
-
-    def visit_seq_expr_(self, sequence: relax.SeqExpr) -> relax.Expr:
-        with self._scope():
-            return super().visit_seq_expr_(sequence)
-
-    @contextmanager
-    def _scope(self) -> Iterator[None]:
-        """Forgets at its end what was bound within: nothing outside can see it."""
-        before, self.narrow = self.narrow, dict(self.narrow)
-        try:
-            yield
-        finally:
-            self.narrow = before
+            self.show_outside(binding.var, _widened(narrow))
 
     def visit_dataflow_var_(self, var: relax.DataflowVar) -> relax.Expr:
         if var in self.narrow:
