@@ -106,18 +106,22 @@ def _cast(x: te.Tensor, dtype: str) -> te.Tensor:
     return te.compute(x.shape, lambda *i: tirx.Cast(dtype, x(*i)), name="cast")
 
 
-def _reduction(op: str, reducer: rows.Reducer, mean: bool = False) -> LegalizeRule:
+def _reduction(op: str, definition: Definition) -> LegalizeRule:
+    """``definition`` of a reduction takes a tensor and ``keepdims``, and reduces the last axis."""
+
     def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
         data, axes = call.args[0], call.attrs.axis
         single = axes is not None and len(axes) == 1 and _is_last(data, int(axes[0]))
         if not single or element_type(data) != "float32":
             return _by_tvm(builder, call, op)
-        definition = partial(
-            rows.reduce_last_axis, reducer=reducer, keepdims=bool(call.attrs.keepdims), mean=mean
-        )
-        return builder.call_te(definition, data, primfunc_name_hint=op.rsplit(".", 1)[1])
+        rows_of = partial(definition, keepdims=bool(call.attrs.keepdims))
+        return builder.call_te(rows_of, data, primfunc_name_hint=op.rsplit(".", 1)[1])
 
     return rule
+
+
+def _reduce(reducer: rows.Reducer, mean: bool = False) -> Definition:
+    return partial(rows.reduce_last_axis, reducer=reducer, mean=mean)
 
 
 def _is_last(data: relax.Expr, axis: int) -> bool:
@@ -138,8 +142,9 @@ _RULES: dict[str, LegalizeRule] = {
     "relax.nn.softmax": _softmax(rows.softmax_rows, "relax.nn.softmax"),
     "relax.nn.log_softmax": _softmax(rows.log_softmax_rows, "relax.nn.log_softmax"),
     "relax.nn.layer_norm": _layer_norm,
-    "relax.sum": _reduction("relax.sum", rows.SUM),
-    "relax.max": _reduction("relax.max", rows.MAX),
-    "relax.min": _reduction("relax.min", rows.MIN),
-    "relax.mean": _reduction("relax.mean", rows.SUM, mean=True),
+    "relax.sum": _reduction("relax.sum", _reduce(rows.SUM)),
+    "relax.max": _reduction("relax.max", _reduce(rows.MAX)),
+    "relax.min": _reduction("relax.min", _reduce(rows.MIN)),
+    "relax.mean": _reduction("relax.mean", _reduce(rows.SUM, mean=True)),
+    "relax.variance": _reduction("relax.variance", rows.variance_last_axis),
 }

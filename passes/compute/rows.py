@@ -219,3 +219,19 @@ def reduce_last_axis(x: te.Tensor, reducer: Reducer, keepdims: bool, mean: bool)
         lambda *i: total(*i[: len(rows)]) / count if mean else total(*i[: len(rows)]),
         name="row_mean" if mean else "row_keep",
     )
+
+
+def variance_last_axis(x: te.Tensor, keepdims: bool) -> te.Tensor:
+    """The variance of the whole population along the last axis, from centred values."""
+    *rows, extent = x.shape
+    count = tirx.Cast(x.dtype, extent)
+    total = reduce_rows(rows, extent, lambda row, k: x(*row, k), SUM, "row_sum")
+    mean = te.compute(rows, lambda *i: total(*i) / count, name="row_mean")
+
+    def square(row: Index, k: tirx.Expr) -> tirx.Expr:
+        centred = x(*row, k) - mean(*row)
+        return centred * centred
+
+    squares = reduce_rows(rows, extent, square, SUM, "row_squares")
+    shape = (*rows, 1) if keepdims else tuple(rows)
+    return te.compute(shape, lambda *i: squares(*i[: len(rows)]) / count, name="row_variance")

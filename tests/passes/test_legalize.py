@@ -56,6 +56,18 @@ def test_rows_are_reduced_by_vectors_of_partial_results(shape: tuple[int | str, 
     np.testing.assert_allclose(results(after, x)[0], x.sum(-1, dtype=np.float64), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("shape", [(3, 40), (2, 3, 7), ("rows", 35), (4, "columns")])
+def test_variances_are_summed_by_vectors_of_partial_results(
+    shape: tuple[int | str, ...], keepdims: bool
+) -> None:
+    after = legalize(unary(lambda x: relax.op.variance(x, axis=[-1], keepdims=keepdims), *shape))
+    assert "row_squares_partial" in str(after) or shape[-1] == 7
+    x = normal(*(35 if isinstance(extent, str) else extent for extent in shape)) + np.float32(100)
+    expected = x.astype(np.float64).var(-1, keepdims=keepdims)
+    np.testing.assert_allclose(results(after, x)[0], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("operator", "shape", "dtype"),
     [

@@ -81,7 +81,9 @@ def instance_normalization(node: Node) -> Expr:
 
     def compute(x: Expr) -> Expr:
         mean = node.emit(relax.op.mean(x, axes, keepdims=True))
-        variance = node.emit(relax.op.variance(x, axes, keepdims=True))
+        rows = node.builder.reshape(x, [*shape[:2], node.extents.product(shape[2:])])
+        variance = node.emit(relax.op.variance(rows, [2]))  # of rows, since those are summed in vectors
+        variance = node.builder.reshape(variance, [*shape[:2], *[1] * len(axes)])
         scale, bias = (node.builder.reshape(node.tensor(i), column) for i in (1, 2))
         return _normalized(node, x, mean, variance, scale, bias)
 

@@ -178,6 +178,8 @@ LAYERS: list[Case] = [
     ("LpPool", [f32(1, 2, 8)], {"kernel_shape": [3], "p": 3}),
     ("BatchNormalization", [f32(2, 3, 4), *(K(positive(3)) for _ in range(4))], {}),
     ("InstanceNormalization", [f32(2, 3, 4, 5), K(f32(3)), K(f32(3))], {}),
+    ("InstanceNormalization", [f32(2, 3, 9, 13), K(f32(3)), K(f32(3))], {}),
+    ("InstanceNormalization", [f32(2, 3, 40), K(f32(3)), K(f32(3))], {"epsilon": 0.01}),
     ("GroupNormalization", [f32(2, 4, 3, 5), K(f32(2)), K(f32(2))], {"num_groups": 2}),
     ("LayerNormalization", [f32(2, 3, 8), K(f32(8)), K(f32(8))], {}),
     ("LRN", [f32(1, 6, 3, 3)], {"size": 3}),
