@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import tvm
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -10,11 +13,15 @@ from tvm.script import relax as R
 from relaxc.passes.fold_channel_scale import fold_channel_scale
 from tests.passes.module_summary import assert_same_results, normal
 
+Operation = Callable[..., object]
+
 WEIGHT = normal(4, 3, 1, 1)
 SCALE = np.array([1, 2, 0.5, -4], np.float32).reshape(1, 4, 1, 1)
 SCALED_WEIGHT = WEIGHT * SCALE.reshape(4, 1, 1, 1)
 BIAS = normal(1, 4, 1, 1, seed=1)
 SHIFT = normal(1, 4, 1, 1, seed=2)
+PICTURE = normal(1, 1, 8, 8)
+BATCH = normal(5, 4, 1, 1)
 
 
 def assert_becomes(before: tvm.IRModule, after: tvm.IRModule) -> None:
@@ -212,67 +219,45 @@ def test_a_depthwise_convolution_is_scaled_by_output_channel() -> None:
     assert_becomes(Before, After)
 
 
-def test_a_convolution_with_another_reader_stays() -> None:
+@pytest.mark.parametrize(
+    "results",
+    [
+        pytest.param(lambda c, b, s: (s, R.nn.relu(b)), id="the_sum_has_another_reader"),
+        pytest.param(lambda c, b, s: (s, b), id="the_sum_is_an_output"),
+        pytest.param(lambda c, b, s: (s, R.nn.relu(c)), id="the_convolution_has_another_reader"),
+        pytest.param(lambda c, b, s: (s, c), id="the_convolution_is_an_output"),
+    ],
+)
+def test_a_biased_convolution_with_another_reader_stays(results: Operation) -> None:
     @I.ir_module
-    class TwoReaders:
-        @R.function
-        def main(x: R.Tensor((1, 3, 8, 8), "float32")):
-            with R.dataflow():
-                c = R.nn.conv2d(x, R.const(WEIGHT))
-                s = R.multiply(c, R.const(SCALE))
-                t = R.nn.relu(c)
-                r = (s, t)
-                R.output(r)
-            return r
-
-    assert_unchanged(TwoReaders)
-
-
-def test_a_biased_convolution_with_another_reader_stays() -> None:
-    @I.ir_module
-    class TwoReaders:
+    class Readers:
         @R.function
         def main(x: R.Tensor((1, 3, 8, 8), "float32")):
             with R.dataflow():
                 c = R.nn.conv2d(x, R.const(WEIGHT))
                 b = R.add(c, R.const(BIAS))
                 s = R.multiply(b, R.const(SCALE))
-                r = (s, b)
+                r = results(c, b, s)
                 R.output(r)
             return r
 
-    assert_unchanged(TwoReaders)
+    assert_unchanged(Readers)
 
 
-def test_a_convolution_that_is_an_output_as_well_stays() -> None:
+@pytest.mark.parametrize("reader", [R.nn.relu, lambda c: c], ids=["an_operator", "the_result"])
+def test_a_convolution_with_another_reader_stays(reader: Operation) -> None:
     @I.ir_module
-    class Output:
+    class Readers:
         @R.function
         def main(x: R.Tensor((1, 3, 8, 8), "float32")):
             with R.dataflow():
                 c = R.nn.conv2d(x, R.const(WEIGHT))
                 s = R.multiply(c, R.const(SCALE))
-                r = (c, s)
+                r = (s, reader(c))
                 R.output(r)
             return r
 
-    assert_unchanged(Output)
-
-
-def test_a_convolution_with_a_reader_before_its_bias_stays() -> None:
-    @I.ir_module
-    class InnerReader:
-        @R.function
-        def main(x: R.Tensor((1, 3, 8, 8), "float32")):
-            with R.dataflow():
-                c = R.nn.conv2d(x, R.const(WEIGHT))
-                b = R.add(c, R.const(BIAS))
-                s = R.multiply(b, R.const(SCALE))
-                r = (s, c)
-                R.output(r)
-            return r
-
-    assert_unchanged(InnerReader)
+    assert_unchanged(Readers)
 
 
 def test_weights_known_at_run_time_only_stay() -> None:
@@ -305,68 +290,28 @@ def test_a_scale_known_at_run_time_only_stays() -> None:
     assert_unchanged(Variable)
 
 
-def test_a_constant_that_varies_over_the_picture_stays() -> None:
-    picture = normal(1, 1, 8, 8)
-
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda c: R.multiply(c, R.const(PICTURE)), id="it_varies_over_the_picture"),
+        pytest.param(lambda c: R.multiply(c, R.const(BATCH)), id="it_widens_the_batch"),
+        pytest.param(lambda c: R.add(c, R.const(BIAS)), id="a_lone_shift_is_the_bias"),
+        pytest.param(lambda c: R.divide(R.const(SCALE), c), id="something_divided_by_a_convolution"),
+    ],
+)
+def test_what_is_no_scale_of_channels_stays(operation: Operation) -> None:
     @I.ir_module
-    class Picture:
+    class Unscaled:
         @R.function
         def main(x: R.Tensor((1, 3, 8, 8), "float32")):
             with R.dataflow():
                 c = R.nn.conv2d(x, R.const(WEIGHT))
-                y = R.multiply(c, R.const(picture))
+                y = operation(c)
                 r = (y,)
                 R.output(r)
             return r
 
-    assert_unchanged(Picture)
-
-
-def test_a_constant_that_widens_the_batch_stays() -> None:
-    batch = normal(5, 4, 1, 1)
-
-    @I.ir_module
-    class Widened:
-        @R.function
-        def main(x: R.Tensor((1, 3, 8, 8), "float32")):
-            with R.dataflow():
-                c = R.nn.conv2d(x, R.const(WEIGHT))
-                y = R.multiply(c, R.const(batch))
-                r = (y,)
-                R.output(r)
-            return r
-
-    assert_unchanged(Widened)
-
-
-def test_a_lone_shift_stays_as_the_bias() -> None:
-    @I.ir_module
-    class Biased:
-        @R.function
-        def main(x: R.Tensor((1, 3, 8, 8), "float32")):
-            with R.dataflow():
-                c = R.nn.conv2d(x, R.const(WEIGHT))
-                b = R.add(c, R.const(BIAS))
-                r = (b,)
-                R.output(r)
-            return r
-
-    assert_unchanged(Biased)
-
-
-def test_one_divided_by_a_convolution_is_no_scale() -> None:
-    @I.ir_module
-    class Reciprocal:
-        @R.function
-        def main(x: R.Tensor((1, 3, 8, 8), "float32")):
-            with R.dataflow():
-                c = R.nn.conv2d(x, R.const(WEIGHT))
-                y = R.divide(R.const(SCALE), c)
-                r = (y,)
-                R.output(r)
-            return r
-
-    assert_unchanged(Reciprocal)
+    assert_unchanged(Unscaled)
 
 
 def test_branches_are_rewritten_too() -> None:
