@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 
 @dataclass
@@ -30,8 +32,7 @@ def place_blocks(blocks: Sequence[Block]) -> list[int]:
     offsets = [0] * len(blocks)
     for index in sorted(range(len(blocks)), key=lambda index: (-blocks[index].nbytes, index)):
         offsets[index] = _smallest_gap(blocks[index], placed)
-        placed.append((offsets[index], blocks[index]))
-        placed.sort(key=lambda entry: entry[0])
+        insort(placed, (offsets[index], blocks[index]), key=itemgetter(0))
     return offsets
 
 

@@ -17,6 +17,14 @@ from ...runtime.errors import RelaxcError
 from ..options import CompileOptions
 from .compiler_library import require_compiler
 from .console import progress, results, table
+from .model_options import (
+    Precision,
+    PrecisionOption,
+    StaticInputsOption,
+    TargetOption,
+    parse_target,
+    read_arrays,
+)
 from .shape_option import ShapeOption, parse_shapes
 
 if TYPE_CHECKING:
@@ -32,29 +40,16 @@ class Stage(StrEnum):
     ASM = "asm"
 
 
-class Precision(StrEnum):
-    """What ``--precision`` takes."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-
 def compile_model(
     model: Annotated[Path, typer.Argument(help="The model.", metavar="MODEL.onnx")],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The artifact; by default the model's name with .so."),
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="A name that relaxc targets lists, or a TVM target in JSON.")
-    ] = "native",
+    target: TargetOption = "native",
     shape: ShapeOption = [],  # noqa: B006 - typer never changes it
-    static_inputs: Annotated[
-        Path | None, typer.Option(help="Values of inputs that become constants (.npz).")
-    ] = None,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic to compute in.")] = Precision.FP32,
+    static_inputs: StaticInputsOption = None,
+    precision: PrecisionOption = Precision.FP32,
     calibration: Annotated[
         Path | None, typer.Option(help="Sample inputs for int8 (.npz), with a leading batch axis.")
     ] = None,
@@ -78,7 +73,7 @@ def compile_model(
     Example: relaxc compile model.onnx -o model.so --shape x:1,3,224,224
     """
     choices: dict[str, Any] = {
-        "target": target_option(target),
+        "target": parse_target(target),
         "shapes": parse_shapes(shape) or None,
         "static_inputs": read_arrays(static_inputs),
         "precision": precision.value,
@@ -118,28 +113,6 @@ def _compile(
     if list_kernels:
         _print_kernels(executable)
     _print_summary(executable, output, time.perf_counter() - started)
-
-
-def target_option(text: str) -> str | dict[str, Any]:
-    """A target's name, or TVM's description of one where the text is a JSON object."""
-    if not text.lstrip().startswith("{"):
-        return text
-    import json
-
-    try:
-        description: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--target") from None
-    return description
-
-
-def read_arrays(path: Path | None) -> dict[str, Any] | None:
-    """The arrays of an .npz file; None if no path is given."""
-    if path is None:
-        return None
-    from ..npz_files import read_npz
-
-    return read_npz(path)
 
 
 def _batches(path: Path | None) -> Iterator[dict[str, Any]] | None:

@@ -16,7 +16,6 @@ import typer
 from ...runtime.atomic_file import check_writable
 from ...runtime.errors import RelaxcError
 from ..options import CompileOptions
-from .compile import Precision, read_arrays, target_option
 from .compiler_library import require_compiler
 from .console import progress, results
 from .device_options import (
@@ -27,6 +26,14 @@ from .device_options import (
     SecretFileOption,
     ThisMachine,
     devices,
+)
+from .model_options import (
+    Precision,
+    PrecisionOption,
+    StaticInputsOption,
+    TargetOption,
+    parse_target,
+    read_arrays,
 )
 from .shape_option import ShapeOption, parse_shapes
 
@@ -57,14 +64,10 @@ def tune(
         Path | None,
         typer.Option("-o", "--output", help="The records, which are added to; by default MODEL.records."),
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="A name that relaxc targets lists, or a TVM target in JSON.")
-    ] = "native",
+    target: TargetOption = "native",
     shape: ShapeOption = [],  # noqa: B006 - typer never changes it
-    static_inputs: Annotated[
-        Path | None, typer.Option(help="Values of inputs that become constants (.npz).")
-    ] = None,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic to compute in.")] = Precision.FP32,
+    static_inputs: StaticInputsOption = None,
+    precision: PrecisionOption = Precision.FP32,
     no_winograd: Annotated[
         bool, typer.Option("--no-winograd", help="Convolve directly, as compile --no-winograd does.")
     ] = False,
@@ -108,7 +111,7 @@ def tune(
     require_compiler()
     place = devices(rpc_tracker, rpc_key, secret_file, ray)
     form = ModelForm(
-        target_option(target),
+        parse_target(target),
         parse_shapes(shape) or None,
         read_arrays(static_inputs),
         precision.value,
