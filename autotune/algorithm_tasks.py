@@ -17,7 +17,7 @@ from tvm import ir, relax, tirx
 
 from ..passes.compute.winograd import WINDOW, Tiling
 from ..passes.constants import constant
-from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents
+from ..passes.lower_winograd_conv2d import Conv2dExtents
 from ..passes.pipeline import graph_passes
 from ..targets.cpu.conv2d_algorithms import algorithm_knobs, algorithm_of, algorithms, identify_choice
 from ..targets.cpu.kernel_costs import bytes_moved, flops
@@ -44,19 +44,6 @@ class AlgorithmTask(Task):
         tiling = algorithm_of(self.default if knobs is None else knobs, self.extents)
         source, copies = _source(self.extents, tiling, target, self.model_bytes)
         return Candidate(source, None, target, copies)
-
-
-class AskedConvolutions:
-    """Chooses as ``choose`` does, and remembers of which convolutions it was asked, and how often."""
-
-    def __init__(self, choose: ChooseTiling) -> None:
-        self._choose = choose
-        self.calls: dict[Conv2dExtents, int] = {}
-
-    def __call__(self, extents: Conv2dExtents) -> Tiling | None:
-        """See ``ChooseTiling``."""
-        self.calls[extents] = self.calls.get(extents, 0) + 1
-        return self._choose(extents)
 
 
 def algorithm_tasks(

@@ -11,11 +11,13 @@ from pathlib import Path
 import tvm
 from tvm import ir, tirx
 
+from ..passes.compute.strassen import RIGHT
 from ..passes.compute.winograd import winograd_matrices
 from ..passes.pipeline import forbid_aliasing
 from ..targets.cpu.kernel_costs import buffers, static_extents
 from ..targets.cpu.kernel_identity import KernelIdentity
 from ..targets.cpu.schedule_kernels import schedule_kernel, schedule_of
+from ..targets.cpu.templates.strassen_matmul import transformed_weight
 from ..targets.cpu.templates.winograd_conv2d import transformed_filters
 from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from .measurement import KERNEL_NAME, ArgumentSpec, BuiltKernel, Candidate, Knobs
@@ -33,7 +35,7 @@ def build_kernel(candidate: Candidate) -> BuiltKernel:
     copies = candidate.copies or (1,) * len(function.params)
     arguments = tuple(
         replace(argument, copies=count)
-        for argument, count in zip(_with_windows(function), copies, strict=True)
+        for argument, count in zip(_with_transforms(function), copies, strict=True)
     )
     scheduled = schedule_kernel(function, candidate.target.machine, FixedChoice(candidate.knobs)).function
     with candidate.target.tvm_target:
@@ -59,15 +61,17 @@ class FixedChoice:
         raise ValueError(reason)
 
 
-def _with_windows(function: tirx.PrimFunc) -> Iterator[ArgumentSpec]:
-    """The arguments of ``function``; transformed filters are marked as such."""
-    filters = transformed_filters(schedule_of(function))
+def _with_transforms(function: tirx.PrimFunc) -> Iterator[ArgumentSpec]:
+    """The arguments of ``function``; weights in the form of an algorithm are marked as such."""
+    filters, right = transformed_filters(schedule_of(function)), transformed_weight(schedule_of(function))
     for param, argument in zip(function.params, kernel_arguments(function), strict=True):
-        if filters is None or not param.same_as(filters.parameter):
+        if filters is not None and param.same_as(filters.parameter):
+            G = winograd_matrices(filters.tile).filter
+            yield replace(argument, windows=tuple(map(tuple, G.tolist())))
+        elif right is not None and param.same_as(right):
+            yield replace(argument, quadrants=tuple(map(tuple, RIGHT.tolist())))
+        else:
             yield argument
-            continue
-        G = winograd_matrices(filters.tile).filter
-        yield replace(argument, windows=tuple(map(tuple, G.tolist())))
 
 
 def kernel_arguments(function: tirx.PrimFunc) -> tuple[ArgumentSpec, ...]:

@@ -49,16 +49,23 @@ class ArgumentSpec:
         windows: the matrix G, if the array holds filters that are transformed by it: of [O, 3, 3, I, v] each
             window g as G g G^T, in [O, positions, I, v]. Kernels that convolve with the same filters by
             different algorithms then compute the same.
+        quadrants: the factors of the quadrants in each product of Strassen's algorithm, if the array holds a
+            right-hand side that is transformed by them: a matrix [K, N] in panels, [N/v, K, v], becomes
+            [N/2/v, products, K/2, v].
     """
 
     shape: tuple[int, ...]
     dtype: str
     copies: int = 1
     windows: tuple[tuple[float, ...], ...] = ()
+    quadrants: tuple[tuple[int, ...], ...] = ()
 
     @property
     def drawn_shape(self) -> tuple[int, ...]:
         """Of the random array from which the values are made."""
+        if self.quadrants:
+            panels, _, depth, lanes = self.shape
+            return (2 * panels, 2 * depth, lanes)
         if not self.windows:
             return self.shape
         taps = len(self.windows[0])

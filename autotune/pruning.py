@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..targets.cpu.conv2d_algorithms import CHOICE, VERSION
+from ..targets.cpu.algorithm_choices import ALGORITHM_CHOICES
 from ..targets.cpu.kernel_identity import KernelIdentity
 from ..targets.cpu.templates import TEMPLATES
 from .measurement import Knobs
@@ -71,7 +71,7 @@ def _summary(kernel: KernelIdentity, target: TargetKey, records: Sequence[Record
 
 def pruned(records: Sequence[Record], keep: int) -> list[Record]:
     """Of templates as they are now: the ``keep`` best trials of every kernel, and all that are no trials."""
-    versions = {template.name: template.version for template in TEMPLATES} | {CHOICE: VERSION}
+    versions = {template.name: template.version for template in TEMPLATES} | ALGORITHM_CHOICES
     kept: set[int] = set()
     for (kernel, _), group in _by_kernel(records).items():
         if versions.get(kernel.template) != kernel.version:

@@ -111,11 +111,16 @@ class Argument:
         return cls(array, tuple(tensor_over(memory, spec.shape, element) for memory in memories))
 
 
-def _transformed(filters: Array, spec: ArgumentSpec) -> Array:
+def _transformed(weights: Array, spec: ArgumentSpec) -> Array:
+    if spec.quadrants:
+        panels, products, depth, lanes = spec.shape
+        parts = weights.reshape(2, panels, 2, depth, lanes)
+        factors = np.array(spec.quadrants).reshape(products, 2, 2)
+        return np.asarray(np.einsum("prc,cnrkv->npkv", factors, parts))
     if not spec.windows:
-        return filters
+        return weights
     G = np.array(spec.windows)
-    return np.asarray(np.einsum("ir,orscv,js->oijcv", G, filters, G).reshape(spec.shape))
+    return np.asarray(np.einsum("ir,orscv,js->oijcv", G, weights, G).reshape(spec.shape))
 
 
 def _check(
@@ -123,7 +128,7 @@ def _check(
 ) -> list[Measurement]:
     """Calls each function on the same values and compares everything that it was handed afterwards.
 
-    Filters are left out, which each algorithm takes in a form of its own.
+    Weights are left out, which each algorithm takes in a form of its own.
     """
     before = [[argument.array.copy() for argument in handed] for handed in arguments]
     reference: list[Array] = []

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..passes.compute.winograd import Tiling
+from ..passes.lower_strassen_matmul import MatmulExtents
 from ..passes.lower_winograd_conv2d import Conv2dExtents
+from ..targets.cpu import matmul_algorithms
 from ..targets.cpu.conv2d_algorithms import algorithm_knobs, algorithm_of, identify_choice
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .measurement import Knobs
@@ -56,6 +58,11 @@ class TunedKernels:
         except ValueError as error:
             self.refuse(choice, str(error))
             return default
+
+    def strassen(self, extents: MatmulExtents) -> bool:
+        """Whether Strassen's algorithm is champion for a product."""
+        knobs = self.knobs(matmul_algorithms.identify_choice(extents), matmul_algorithms.DIRECT)
+        return knobs == matmul_algorithms.STRASSEN
 
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
         """Makes a notice, one for all calls of a kernel."""

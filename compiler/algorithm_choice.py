@@ -1,4 +1,4 @@
-"""The first part of a tuning session: which algorithm each convolution shall go by.
+"""The first part of a tuning session: which algorithm each convolution and each product shall go by.
 
 Schedules are tuned afterwards, of the kernels that the chosen algorithms make.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from ..autotune.algorithm_tasks import algorithm_tasks
+from ..autotune.matmul_algorithm_tasks import matmul_algorithm_tasks
 from ..autotune.measurement import Measurement, Measurer, Status
 from ..autotune.records import Purpose
 from ..autotune.search import GridSearch
@@ -34,17 +35,19 @@ class AlgorithmContest:
     def __str__(self) -> str:
         verdict = "kept" if self.tuned < self.untuned else "dropped"
         return (
-            f"inside the model: other algorithms of convolutions {verdict}; a run takes "
+            f"inside the model: other algorithms {verdict}; a run takes "
             f"{self.untuned * 1e3:.2f} -> {self.tuned * 1e3:.2f} ms ({self.untuned / self.tuned:.2f}x)"
         )
 
 
 def open_algorithm_session(fused: FusedModel, measurer: Measurer, options: SessionOptions) -> Session | None:
-    """A session with a part of the budget; None if the model has no convolution with a choice.
+    """A session with a part of the budget; None if the model has no operator with a choice.
 
-    Every algorithm is tried, for the convolutions with the largest share of the time first.
+    Every algorithm is tried, for the operators with the largest share of the time first.
     """
-    tasks = algorithm_tasks(fused.convolutions, fused.target, model_bytes(fused.module))
+    size = model_bytes(fused.module)
+    convolutions = algorithm_tasks(fused.convolutions, fused.target, size)
+    tasks = [*convolutions, *matmul_algorithm_tasks(fused.products, fused.target, size)]
     if not tasks:
         return None
     budget = options.budget

@@ -17,7 +17,7 @@ import tvm
 from tvm import relax
 
 from .. import __version__
-from ..autotune.algorithm_tasks import AskedConvolutions
+from ..autotune.asked import Asked
 from ..autotune.records import TargetKey
 from ..autotune.tuned_kernels import TunedKernels
 from ..frontends.imported_model import ImportedModel
@@ -25,6 +25,7 @@ from ..frontends.onnx import import_onnx
 from ..passes.compute.winograd import Tiling
 from ..passes.lift_constants import LiftedModule, lift_constants
 from ..passes.lift_workspace import lift_workspace
+from ..passes.lower_strassen_matmul import MatmulExtents, never_strassen
 from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents, always_direct
 from ..passes.pipeline import graph_passes, lower_allocations, lower_kernel_calls
 from ..passes.shared_results import shared_results
@@ -56,13 +57,14 @@ class FusedModel:
     """A model whose ``main`` calls fused kernels that are not scheduled yet.
 
     Attributes:
-        convolutions: those that several algorithms could compute, with the number of their calls.
+        convolutions, products: those that several algorithms could compute, with the number of their calls.
     """
 
     imported: ImportedModel
     target: CpuTarget
     module: tvm.IRModule
     convolutions: Mapping[Conv2dExtents, int]
+    products: Mapping[MatmulExtents, int]
 
 
 @dataclass(frozen=True)
@@ -170,14 +172,21 @@ def fuse(
     imported = import_onnx(model, shapes, static_inputs)
     options.report("optimising the graph")
     direct = precision != "fp32" or not options.winograd
-    choose = AskedConvolutions(always_direct if direct else _algorithms(resolved.machine, tuned))
+    choose = Asked(always_direct if direct else _algorithms(resolved.machine, tuned))
+    plain = precision != "fp32" or not options.strassen
+    choose_strassen: Asked[MatmulExtents, bool] = Asked(
+        never_strassen if plain or tuned is None else tuned.strassen
+    )
     packing = packing_for(PRECISIONS[precision], resolved.machine)
     group = partial(group_images, machine=resolved.machine)
     dtype = PRECISIONS[precision]
-    passes = graph_passes(packing.block, dtype, choose, depth=packing.depth, group_images=group)
+    passes = graph_passes(
+        packing.block, dtype, choose, depth=packing.depth, group_images=group, choose_strassen=choose_strassen
+    )
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
-    return FusedModel(imported, resolved, module, {} if direct else choose.calls)
+    convolutions, products = {} if direct else choose.calls, {} if plain else choose_strassen.calls
+    return FusedModel(imported, resolved, module, convolutions, products)
 
 
 def _algorithms(machine: Machine, tuned: TunedKernels | None) -> ChooseTiling:

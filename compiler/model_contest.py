@@ -26,7 +26,7 @@ from ..autotune.records import read_records, write_records
 from ..autotune.session import Session
 from ..autotune.task_state import TaskState
 from ..runtime import Executable
-from ..targets.cpu.conv2d_algorithms import CHOICE
+from ..targets.cpu.algorithm_choices import ALGORITHM_CHOICES
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .reports.kernel_profile import RUNTIME, KernelCall, record_kernels
 from .sample_inputs import sample_inputs
@@ -94,8 +94,8 @@ def _built(session: Session, build: Callable[..., Executable], tuned: Sequence[T
 
 
 def is_algorithm(kernel: KernelIdentity) -> bool:
-    """Whether records of ``kernel`` choose the algorithm of a convolution."""
-    return kernel.template == CHOICE
+    """Whether records of ``kernel`` choose the algorithm of an operator."""
+    return kernel.template in ALGORITHM_CHOICES
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class CompileOptions:
         disabled_passes: names of passes to leave out.
         winograd: whether convolutions may go by Winograd's method. It is faster, and rounds more: its errors
             are about ten times those of direct convolution.
+        strassen: whether tuning records may choose Strassen's algorithm for products. Nothing else does.
         report: is told, in one line each, what the compiler is at.
         notice: is told, in one line each, what the caller should know although nothing failed.
     """
@@ -34,5 +35,6 @@ class CompileOptions:
     dump_ir: Path | None = None
     disabled_passes: frozenset[str] = frozenset()
     winograd: bool = True
+    strassen: bool = True
     report: Report = _silent
     notice: Report = _warn

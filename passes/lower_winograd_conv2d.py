@@ -18,7 +18,7 @@ from .compute import winograd
 from .compute.conv2d import Conv2dGeometry, geometry_of
 from .compute.winograd import Tiling
 from .constants import constant, constant_value
-from .rewrite import CallRewriter, rewrite_calls
+from .rewrite import OUT_ELEMENTWISE_FUSABLE, CallRewriter, rewrite_calls
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ def always_direct(_extents: Conv2dExtents) -> Tiling | None:
 def lower_winograd_conv2d(mod: tvm.IRModule, choose: ChooseTiling) -> tvm.IRModule:
     """The pass: ``choose`` decides for every convolution that Winograd's method could compute."""
     return rewrite_calls(mod, {"relax.call_tir": partial(_lower, choose=choose)})
-
-
-OUT_ELEMENTWISE_FUSABLE = 4
-"""TVM's number for kernels into which element-wise ones behind them may be fused. It finds that out itself
-for a single reduction, but not for one with a transform behind it."""
 
 
 def _lower(rewriter: CallRewriter, call: ir.Call, choose: ChooseTiling) -> relax.Expr | None:

@@ -16,6 +16,7 @@ from .fold_channel_scale import fold_channel_scale
 from .fuse_attention import fuse_attention
 from .legalize import legalize
 from .lower_conv3d import lower_conv3d
+from .lower_strassen_matmul import ChooseStrassen, lower_strassen_matmul, never_strassen
 from .lower_transposed_conv2d import lower_transposed_conv2d
 from .lower_winograd_conv2d import ChooseTiling, always_direct, lower_winograd_conv2d
 from .order_operands import order_operands
@@ -50,6 +51,7 @@ def graph_passes(
     *,
     depth: int = 2,
     group_images: GroupImages = all_at_once,
+    choose_strassen: ChooseStrassen = never_strassen,
 ) -> tuple[NamedPass, ...]:
     """From an imported module to one whose ``main`` calls fused kernels.
 
@@ -59,6 +61,7 @@ def graph_passes(
         choose_tiling: says which convolutions go by Winograd's method.
         depth: elements that one step of a dot product of bfloat16 takes.
         group_images: says which operators compute a batch in groups of images.
+        choose_strassen: says which products go by Strassen's algorithm.
     """
     transform = relax.transform
     narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
@@ -78,6 +81,9 @@ def graph_passes(
         NamedPass("assign-layouts", partial(assign_layouts, block=block, depth=depth)),
         NamedPass("lower-winograd-conv2d", partial(lower_winograd_conv2d, choose=choose_tiling)),
         *([fusing] if dtype == "float32" else []),
+        NamedPass(
+            "lower-strassen-matmul", partial(lower_strassen_matmul, block=block, choose=choose_strassen)
+        ),
         NamedPass("prepack-matmul", partial(prepack_matmul, block=block, depth=depth)),
         NamedPass("parts-in-place", parts_in_place),
         NamedPass("legalize", legalize, required=True),

@@ -12,6 +12,9 @@ from .operator_name import operator_name
 
 ModulePass = Callable[[tvm.IRModule], tvm.IRModule]
 CallRule = Callable[["CallRewriter", ir.Call], "relax.Expr | None"]
+OUT_ELEMENTWISE_FUSABLE = 4
+"""TVM's number for kernels into which element-wise ones behind them may be fused. It finds that out itself
+for a single reduction, but not for one with a transform behind it."""
 
 
 @relax.expr_functor.mutator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..measurement import ArgumentSpec, BuiltKernel, Measurement, RunOptions, Status
@@ -58,15 +58,17 @@ def _kernels(described: Sequence[dict[str, Any]], libraries: bytes) -> tuple[Bui
     kernels, start = [], 0
     for kernel in described:
         arguments = tuple(
-            ArgumentSpec(
-                **fields | {"shape": tuple(fields["shape"]), "windows": tuple(map(tuple, fields["windows"]))}
-            )
+            ArgumentSpec(**fields | {"shape": tuple(fields["shape"]), **_matrices(fields)})
             for fields in kernel["arguments"]
         )
         end = start + kernel["length"]
         kernels.append(BuiltKernel(libraries[start:end], arguments, kernel["build_seconds"]))
         start = end
     return tuple(kernels)
+
+
+def _matrices(fields: Mapping[str, Any]) -> dict[str, tuple[tuple[float, ...], ...]]:
+    return {name: tuple(map(tuple, fields[name])) for name in ("windows", "quadrants")}
 
 
 def measured(measurements: Sequence[Measurement]) -> Message:

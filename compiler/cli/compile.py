@@ -67,6 +67,9 @@ def compile_model(
     no_winograd: Annotated[
         bool, typer.Option("--no-winograd", help="Convolve directly: slower, but with smaller errors.")
     ] = False,
+    no_strassen: Annotated[
+        bool, typer.Option("--no-strassen", help="Multiply directly, whatever the tuning records say.")
+    ] = False,
 ) -> None:
     """Compile a model into a shared library that carries everything it needs.
 
@@ -78,7 +81,9 @@ def compile_model(
         "static_inputs": read_arrays(static_inputs),
         "precision": precision.value,
     }
-    options = CompileOptions(dump_ir, frozenset(disable_pass), winograd=not no_winograd)
+    options = CompileOptions(
+        dump_ir, frozenset(disable_pass), winograd=not no_winograd, strassen=not no_strassen
+    )
     if emit is not None:
         _print_stage(model, emit, choices, options)
         return

@@ -71,6 +71,9 @@ def tune(
     no_winograd: Annotated[
         bool, typer.Option("--no-winograd", help="Convolve directly, as compile --no-winograd does.")
     ] = False,
+    no_strassen: Annotated[
+        bool, typer.Option("--no-strassen", help="Multiply directly, as compile --no-strassen does.")
+    ] = False,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Candidates to measure, those in the records included.")
     ] = None,
@@ -99,7 +102,7 @@ def tune(
     """Search faster schedules for a model's kernels by measuring them, on this machine or on others.
 
     Ctrl-C ends a session early and loses nothing; the same command goes on with it. What decides the kernels
-    (--shape, --static-inputs, --precision, --no-winograd) must be what compile gets.
+    (--shape, --static-inputs, --precision, --no-winograd, --no-strassen) must be what compile gets.
 
     Example: relaxc tune model.onnx -o model.records --minutes 10 --shape x:1,3,224,224
     """
@@ -116,6 +119,7 @@ def tune(
         read_arrays(static_inputs),
         precision.value,
         not no_winograd,
+        not no_strassen,
     )
     from ...autotune.measurement import RunOptions
     from ...autotune.search import SEARCHES
@@ -136,6 +140,7 @@ class ModelForm:
     static_inputs: dict[str, Any] | None
     precision: str
     winograd: bool
+    strassen: bool
 
 
 def _tune(
@@ -175,7 +180,7 @@ def _fuse(model: Path, form: ModelForm, records: Path | None = None, threads: in
     key = TargetKey(resolve(form.target).mcpu, threads)
     tuned = TunedKernels.read(records, key) if records is not None and records.exists() else None
     with progress() as say:
-        options = CompileOptions(winograd=form.winograd, report=say)
+        options = CompileOptions(winograd=form.winograd, strassen=form.strassen, report=say)
         return fuse(model, form.target, form.shapes, form.static_inputs, options, form.precision, tuned)
 
 
@@ -183,7 +188,7 @@ def _compilation(model: Path, form: ModelForm) -> Callable[..., Executable]:
     """Compiles the model; takes ``tuning_records``."""
     from ..driver import compile
 
-    options = CompileOptions(winograd=form.winograd)
+    options = CompileOptions(winograd=form.winograd, strassen=form.strassen)
     return partial(
         compile, model, form.target, form.shapes, form.static_inputs, form.precision, options=options
     )
@@ -195,13 +200,13 @@ def _has_known_inputs(fused: FusedModel) -> bool:
 
 
 def _choose_algorithms(fused: FusedModel, measurer: Measurer, options: SessionOptions) -> Session | None:
-    """Measures by which algorithms convolutions are fastest; None if there is nothing to measure."""
+    """Measures by which algorithms operators are fastest; None if there is nothing to measure."""
     from ..algorithm_choice import open_algorithm_session
 
     session = open_algorithm_session(fused, measurer, options)
     if session is None:
         return None
-    typer.echo(f"{len(session.states)} convolutions whose algorithm is to choose", err=True)
+    typer.echo(f"{len(session.states)} operators whose algorithm is to choose", err=True)
     _run(session, None)
     return session
 

@@ -15,7 +15,7 @@ from ...passes.compute import WORKLOAD
 from ...passes.compute.pairs import PRODUCT
 from ...passes.compute.rows import COLUMN_REDUCTION, ROW_REDUCTION
 from ...passes.operator_name import operator_name
-from .templates import winograd_conv2d
+from .templates import strassen_matmul, winograd_conv2d
 from .templates.blocks import anchor_block, is_workload, loop_extents, root_blocks
 
 
@@ -23,8 +23,8 @@ def flops(function: tirx.PrimFunc) -> int | None:
     """Floating-point operations of one call of an unscheduled ``function``; None if extents are symbolic.
 
     What a tile computes beyond the edge of the result is not counted, nor are the transforms of Winograd's
-    convolution, which are written as choices between all of their rows. Zeros that fill the last step of a
-    reduction in pairs count.
+    convolution and the sums of Strassen's product, which are written as choices between all of their rows.
+    Zeros that fill the last step of a reduction in pairs count.
     """
     if any(static_extents(buffer) is None for buffer in buffers(function)):
         return None
@@ -33,9 +33,10 @@ def flops(function: tirx.PrimFunc) -> int | None:
     sch = Schedule(mod)
     if function.body.block.name_hint != "root":
         return int(estimate_tir_flops(mod))
-    products = anchor_block(sch, winograd_conv2d.KIND)
-    if products is not None:
-        return 2 * math.prod(map(_known, loop_extents(sch, products)))
+    for kind in (winograd_conv2d.KIND, strassen_matmul.KIND):
+        products = anchor_block(sch, kind)
+        if products is not None:
+            return 2 * math.prod(map(_known, loop_extents(sch, products)))
     counted = int(estimate_tir_flops(mod))
     return counted - sum(_overrun_flops(sch, block) for block in root_blocks(sch) if _is_cropped(sch, block))
 

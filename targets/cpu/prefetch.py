@@ -100,6 +100,8 @@ class PositionSweep:
         steps: how many reduction steps a tile takes.
         step_bytes: of one panel, in one step.
         rows: what is tiled at each position.
+        wraps: whether the next group of panels follows the last position; if it does not, what is fetched
+            there is of no use.
     """
 
     panel_axis: int
@@ -107,6 +109,7 @@ class PositionSweep:
     steps: int
     step_bytes: int
     rows: RowTiles
+    wraps: bool = False
 
     @property
     def lines_per_panel(self) -> int:
@@ -143,6 +146,7 @@ def mark_position_prefetch(sch: Schedule, step: LoopRV, sweep: PositionSweep) ->
         rows.axis,
         rows.rows,
         rows.tiles,
+        int(sweep.wraps),
     ]
     sch.annotate(step, _PREFETCH_POSITION, numbers)
 
@@ -161,8 +165,8 @@ def _sweep_of(numbers: Sequence[int]) -> PanelSweep:
 
 
 def _position_sweep_of(numbers: Sequence[int]) -> PositionSweep:
-    panel_axis, panels, steps, step_bytes, *rows = map(int, numbers)
-    return PositionSweep(panel_axis, panels, steps, step_bytes, RowTiles(*rows))
+    panel_axis, panels, steps, step_bytes, *rows, wraps = map(int, numbers)
+    return PositionSweep(panel_axis, panels, steps, step_bytes, RowTiles(*rows), bool(wraps))
 
 
 def insert_prefetches(function: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -204,13 +208,16 @@ def _position_prefetches(step: tirx.For, sweep: PositionSweep) -> list[tirx.Stmt
     block, values = realize.block, [tile_start(value) for value in realize.iter_values]
     weights = _weights(block, sweep.panel_axis)
     (read,) = (read for read in block.reads if read.source.same_as(weights))
-    next_position = _at(block, values, read.region[1].min) + 1
+    next_position, first_panel = _at(block, values, read.region[1].min) + 1, values[sweep.panel_axis]
+    if sweep.wraps:
+        first_panel += tirx.floordiv(next_position, weights.shape[1]) * sweep.panels
+        next_position = tirx.floormod(next_position, weights.shape[1])
     tile = values[sweep.rows.axis] // sweep.rows.rows
     number = _step_number(block, values) // _steps_per_line(sweep) * sweep.lines_per_step
     elements = CACHE_LINE_BYTES // int(tvm.DataType(weights.dtype).itemsize)
 
     def fetch(line: tirx.Expr) -> tirx.Stmt:
-        panel = values[sweep.panel_axis] + line // sweep.lines_per_panel
+        panel = first_panel + line // sweep.lines_per_panel
         place = [panel, next_position, 0, line % sweep.lines_per_panel * elements]
         return fetch_line(tirx.BufferLoad(weights, place))
 

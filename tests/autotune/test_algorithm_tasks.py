@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relaxc.autotune.algorithm_tasks import AskedConvolutions, algorithm_tasks
+from relaxc.autotune.algorithm_tasks import algorithm_tasks
+from relaxc.autotune.asked import Asked
 from relaxc.autotune.build_kernel import build_kernel
 from relaxc.autotune.measurement import ArgumentSpec, RunOptions, Status
 from relaxc.autotune.run_kernels import Argument, run_kernels
@@ -58,7 +59,7 @@ def test_symbolic_extents_leave_no_choice(native: CpuTarget) -> None:
 
 
 def test_a_model_says_how_often_it_calls_a_convolution() -> None:
-    asked = AskedConvolutions(lambda _extents: Tiling(4, 1, 1))
+    asked: Asked[Conv2dExtents, Tiling] = Asked(lambda _extents: Tiling(4, 1, 1))
     assert [asked(EXTENTS), asked(EXTENTS)] == [Tiling(4, 1, 1)] * 2
     assert asked.calls == {EXTENTS: 2}
 

@@ -93,7 +93,7 @@ def test_tuning_chooses_algorithms_first(
     records = tmp_path / "records"
     command = ["tune", str(model), "-o", str(records), "--trials", "16", "--batch", "4"]
     assert _run(command) == 0
-    assert "1 convolutions whose algorithm is to choose" in capfd.readouterr().err
+    assert "1 operators whose algorithm is to choose" in capfd.readouterr().err
     read = read_records(records).records
     assert read[0].kernel.template == CHOICE
     trials = [record for record in read if record.purpose is Purpose.TRIAL]

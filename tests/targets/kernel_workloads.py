@@ -15,6 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from relaxc.passes.lower_strassen_matmul import ChooseStrassen, never_strassen
 from relaxc.passes.lower_winograd_conv2d import ChooseTiling, always_direct
 from relaxc.passes.pipeline import graph_passes, lower_to_virtual_machine
 from relaxc.targets.cpu.dot_products import packing_for
@@ -66,10 +67,11 @@ def check_random(
     choose_tiling: ChooseTiling = always_direct,
     tolerance: float = TOLERANCE,
     dtype: str = "float32",
+    choose_strassen: ChooseStrassen = never_strassen,
 ) -> None:
     """Compiles ``count`` random workloads together; fails with a list of those that are wrong."""
     generator = np.random.default_rng(seed)
-    check([draw(generator) for _ in range(count)], target, choose_tiling, tolerance, dtype)
+    check([draw(generator) for _ in range(count)], target, choose_tiling, tolerance, dtype, choose_strassen)
 
 
 def check(
@@ -78,12 +80,13 @@ def check(
     choose_tiling: ChooseTiling = always_direct,
     tolerance: float = TOLERANCE,
     dtype: str = "float32",
+    choose_strassen: ChooseStrassen = never_strassen,
 ) -> None:
     """Compiles ``workloads`` together; fails with a list of those that are wrong.
 
     ``dtype`` is that of values between kernels which are float32 in the workloads.
     """
-    compiled = CompiledWorkloads(workloads, target, choose_tiling, dtype)
+    compiled = CompiledWorkloads(workloads, target, choose_tiling, dtype, choose_strassen)
     failures = [
         f"{workload.description}: {error}"
         for number, workload in enumerate(workloads)
@@ -101,12 +104,16 @@ class CompiledWorkloads:
         target: Target = "native",
         choose_tiling: ChooseTiling = always_direct,
         dtype: str = "float32",
+        choose_strassen: ChooseStrassen = never_strassen,
     ) -> None:
         resolved = resolve(target)
         module = _module(workloads)
         with resolved.tvm_target:
             packing = packing_for(_widest_use(workloads) if dtype == "float32" else dtype, resolved.machine)
-            for step in graph_passes(packing.block, dtype, choose_tiling, depth=packing.depth):
+            passes = graph_passes(
+                packing.block, dtype, choose_tiling, depth=packing.depth, choose_strassen=choose_strassen
+            )
+            for step in passes:
                 module = step.run(module)
             scheduled = schedule_kernels(module, resolved.machine)
             self._kernels = {kernel.name: kernel.template for kernel in scheduled.kernels}

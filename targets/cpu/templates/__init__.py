@@ -8,6 +8,7 @@ from .elementwise import ElementwiseTemplate
 from .fallback import FallbackTemplate
 from .matmul import MatmulTemplate
 from .reduction import ReductionTemplate
+from .strassen_matmul import StrassenMatmulTemplate
 from .tile_products import TileProductTemplate
 from .transpose import TransposeTemplate
 from .winograd_conv2d import WinogradConv2dTemplate
@@ -19,6 +20,7 @@ TEMPLATES: tuple[Template, ...] = (
     WinogradConv2dTemplate(),
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),
+    StrassenMatmulTemplate(),
     TransposeTemplate(),
     ElementwiseTemplate(),
     ReductionTemplate(),

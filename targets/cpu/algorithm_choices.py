@@ -1,0 +1,8 @@
+"""Which records choose algorithms: by their name in the place of a template, and the version that counts."""
+
+from __future__ import annotations
+
+from . import conv2d_algorithms, matmul_algorithms
+
+ALGORITHM_CHOICES = {module.CHOICE: module.VERSION for module in (conv2d_algorithms, matmul_algorithms)}
+"""The name of every kind of choice, and its version."""
