@@ -61,8 +61,13 @@ class TunedKernels:
 
     def strassen(self, extents: MatmulExtents) -> bool:
         """Whether Strassen's algorithm is champion for a product."""
-        knobs = self.knobs(matmul_algorithms.identify_choice(extents), matmul_algorithms.DIRECT)
-        return knobs == matmul_algorithms.STRASSEN
+        choice = matmul_algorithms.identify_choice(extents)
+        knobs = self.knobs(choice, matmul_algorithms.DIRECT)
+        try:
+            return knobs is not None and matmul_algorithms.by_strassen(knobs)
+        except ValueError as error:
+            self.refuse(choice, str(error))
+            return False
 
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
         """Makes a notice, one for all calls of a kernel."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import tvm
-from tvm import ir, relax, tirx
+from tvm import ir, relax
 
 from .compute.strassen import strassen_matmul, transform_weight
 from .constants import constant, constant_value
 from .rewrite import OUT_ELEMENTWISE_FUSABLE, CallRewriter, rewrite_calls
+from .tensor_types import element_type, static_shape
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def lower_strassen_matmul(mod: tvm.IRModule, block: int, choose: ChooseStrassen)
 def _lower(rewriter: CallRewriter, call: ir.Call, block: int, choose: ChooseStrassen) -> relax.Expr | None:
     weight = constant_value(call.args[1])
     extents = _extents(call)
-    if weight is None or weight.ndim != 2 or extents is None or not _divisible(extents, block):
+    if weight is None or extents is None or not _divisible(extents, block):
         return None
     if not choose(extents):
         return None
@@ -65,17 +66,14 @@ def _lower(rewriter: CallRewriter, call: ir.Call, block: int, choose: ChooseStra
 
 
 def _extents(call: ir.Call) -> MatmulExtents | None:
-    """Of a product of float32 with extents that are known; else None."""
-    data, weight = call.args
-    if data.ty.shape is None or len(data.ty.shape) < 2 or weight.ty.ndim != 2:
+    """Of a product of float32 with a matrix, of extents that are known; else None."""
+    data, weight = (static_shape(operand.ty) for operand in call.args)
+    if data is None or weight is None or len(data) < 2 or len(weight) != 2:
         return None
-    if any(str(operand.ty.dtype.dtype) != "float32" for operand in call.args):
+    if any(element_type(operand) != "float32" for operand in call.args):
         return None
-    shape = [int(extent) for extent in data.ty.shape if isinstance(extent, tirx.IntImm)]
-    if len(shape) < len(data.ty.shape):
-        return None
-    *batch, rows, inner = shape
-    return MatmulExtents(math.prod(batch), rows, inner, int(weight.ty.shape[1]))
+    *batch, rows, inner = data
+    return MatmulExtents(math.prod(batch), rows, inner, weight[1])
 
 
 def _divisible(extents: MatmulExtents, block: int) -> bool:

@@ -36,6 +36,17 @@ def algorithms(extents: MatmulExtents) -> list[Mapping[str, int]]:
     return [DIRECT, STRASSEN] if large and extents.rows % (2 * _ROWS_OF_A_TILE) == 0 else [DIRECT]
 
 
+def by_strassen(knobs: Mapping[str, int]) -> bool:
+    """Whether ``knobs`` choose Strassen's algorithm.
+
+    Raises:
+        ValueError: no algorithm is called so.
+    """
+    if knobs not in (DIRECT, STRASSEN):
+        raise ValueError(f"{dict(knobs)} is no algorithm of products")
+    return knobs == STRASSEN
+
+
 def identify_choice(extents: MatmulExtents) -> KernelIdentity:
     """The key under which records keep the choice."""
     text = " ".join(f"{name}={value}" for name, value in vars(extents).items())

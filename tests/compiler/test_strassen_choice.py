@@ -64,3 +64,9 @@ def test_an_option_keeps_products_direct(model: Path, records: Path) -> None:
 def test_narrow_precision_stays_direct(model: Path, records: Path) -> None:
     tuned = relaxc.compile(model, precision="bf16", tuning_records=records)
     assert "strassen_matmul" not in templates(tuned)
+
+
+def test_an_edited_record_is_ignored_with_a_note(model: Path, records: Path) -> None:
+    records.write_text(records.read_text().replace('"strassen":1', '"strassen":2'))
+    with pytest.warns(UserWarning, match="no algorithm of products"):
+        assert templates(relaxc.compile(model, tuning_records=records)) == {"matmul"}
