@@ -1,6 +1,6 @@
 """Strassen's product in one kernel: the seven products of some columns stay in the second-level cache.
 
-The kernel adds up the quadrants of all activations first. Then, for a group of panels at a time, it
+Each thread adds up the quadrants of all activations first. Then, for a group of panels at a time, it
 multiplies, and adds the seven products up to a vector of each quadrant of the result, on which the epilogue
 runs.
 """
@@ -48,11 +48,14 @@ class StrassenConfig:
 
     Attributes:
         tile: the accumulators: rows, which divide a quadrant's, by panels.
+        shares: tasks that divide the panels. Each adds up the quadrants for itself: that takes less time than
+            to fetch what another thread has in its cache.
         unroll: reduction steps in the body of the innermost loop.
         prefetch: whether the weights of the next product are fetched early.
     """
 
     tile: RegisterTile
+    shares: int
     unroll: int
     prefetch: bool
 
@@ -74,14 +77,16 @@ class StrassenMatmulTemplate:
     def space(self, workload: StrassenWorkload, machine: Machine) -> Iterator[StrassenConfig]:
         unrollings = [steps for steps in (1, 2, 4, 8) if workload.inner % steps == 0]
         for tile in tiles(_problem(workload), machine):
-            for unroll, prefetch in itertools.product(unrollings, (False, True)):
-                yield StrassenConfig(tile, unroll, prefetch)
+            shares = {1, _shares(workload, tile, machine)}
+            for choice in itertools.product(sorted(shares), unrollings, (False, True)):
+                yield StrassenConfig(tile, *choice)
 
     def default(self, workload: StrassenWorkload, machine: Machine) -> StrassenConfig:
         problem = _problem(workload)
         tile = min(tiles(problem, machine), key=partial(cycles_per_product, problem=problem, machine=machine))
         sweep = _sweep(workload, tile)
-        return StrassenConfig(tile, unroll=1, prefetch=sweep.lines_per_tile <= sweep.steps)
+        shares = _shares(workload, tile, machine)
+        return StrassenConfig(tile, shares, unroll=1, prefetch=sweep.lines_per_tile <= sweep.steps)
 
     def apply(self, sch: Schedule, workload: StrassenWorkload, config: StrassenConfig) -> None:
         products = anchor_block(sch, KIND)
@@ -90,11 +95,12 @@ class StrassenMatmulTemplate:
         (quadrants,) = sch.get_consumers(products)
         last = inline_epilogue(sch, quadrants)
         schedule_rest(sch, left, products, quadrants, last)
-        group = _result(sch, quadrants, last, workload, config.tile)
+        share, group = _result(sch, quadrants, last, workload, config)
         sch.compute_at(products, group, preserve_unit_loops=True)
         step = _products(sch, products, config)
         if config.prefetch:
             mark_position_prefetch(sch, step, _sweep(workload, config.tile))
+        sch.compute_at(left, share, preserve_unit_loops=True)
         _left_hand_sides(sch, left, workload)
 
 
@@ -112,6 +118,11 @@ def _problem(workload: StrassenWorkload) -> TileProblem:
     return TileProblem(workload.rows, workload.panels, bytes_reused, whole_rows=True)
 
 
+def _shares(workload: StrassenWorkload, tile: RegisterTile, machine: Machine) -> int:
+    """As many as there are cores, if batches and groups of panels can be divided so."""
+    return math.gcd(workload.panels // tile.vectors, machine.cores // math.gcd(workload.batch, machine.cores))
+
+
 def _sweep(workload: StrassenWorkload, tile: RegisterTile) -> PositionSweep:
     return PositionSweep(
         panel_axis=workload.batch_axes + 1,
@@ -124,21 +135,22 @@ def _sweep(workload: StrassenWorkload, tile: RegisterTile) -> PositionSweep:
 
 
 def _result(
-    sch: Schedule, quadrants: SBlockRV, last: SBlockRV, workload: StrassenWorkload, tile: RegisterTile
-) -> LoopRV:
-    """Schedules the sums of products with the epilogue; returns the loop over groups of panels."""
+    sch: Schedule, quadrants: SBlockRV, last: SBlockRV, workload: StrassenWorkload, config: StrassenConfig
+) -> tuple[LoopRV, LoopRV]:
+    """Schedules the sums of products with the epilogue; returns the loops over shares and their groups."""
     *batch, m, n = sch.get_loops(last)
     row, m = sch.split(m, [2, None])
-    column, group, panel, lane = sch.split(n, [2, None, tile.vectors, workload.lanes])
-    sch.reorder(*batch, group, m, panel, row, column, lane)
-    group = parallelise(sch, [*batch, group])
+    factors = [2, config.shares, None, config.tile.vectors, workload.lanes]
+    column, share, group, panel, lane = sch.split(n, factors)
+    sch.reorder(*batch, share, group, m, panel, row, column, lane)
+    share = parallelise(sch, [*batch, share])
     sch.vectorize(lane)
     unroll_all(sch, [row, column])
     sch.compute_at(quadrants, column, preserve_unit_loops=True)
     *around, lane = sch.get_loops(quadrants)[-5:]
     sch.vectorize(lane)
     unroll_all(sch, around)
-    return group
+    return share, group
 
 
 def _products(sch: Schedule, products: SBlockRV, config: StrassenConfig) -> LoopRV:
@@ -160,9 +172,8 @@ def _products(sch: Schedule, products: SBlockRV, config: StrassenConfig) -> Loop
 
 def _left_hand_sides(sch: Schedule, left: SBlockRV, workload: StrassenWorkload) -> None:
     """Schedules the sums of quadrants: every vector of the four is read once."""
-    *batch, product, m, k = sch.get_loops(left)
+    product, m, k = sch.get_loops(left)[-3:]
     k, lane = sch.split(k, [None, workload.lanes])
-    sch.reorder(*batch, m, k, product, lane)
-    parallelise(sch, [*batch, m])
+    sch.reorder(m, k, product, lane)
     sch.vectorize(lane)
     sch.unroll(product)
