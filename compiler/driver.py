@@ -38,6 +38,7 @@ from ..targets.cpu.batch_costs import group_images
 from ..targets.cpu.dot_products import packing_for
 from ..targets.cpu.machine import Machine, required_features
 from ..targets.cpu.schedule_kernels import ScheduledModule, schedule_kernels
+from ..targets.cpu.separable_costs import choose_chain
 from ..targets.cpu.tir_pipeline import TIR_PIPELINE
 from ..targets.cpu.winograd_costs import choose_tiling
 from ..targets.registry import CpuTarget
@@ -180,8 +181,15 @@ def fuse(
     packing = packing_for(PRECISIONS[precision], resolved.machine)
     group = partial(group_images, machine=resolved.machine)
     dtype = PRECISIONS[precision]
+    fuse_chain = partial(choose_chain, machine=resolved.machine)
     passes = graph_passes(
-        packing.block, dtype, choose, depth=packing.depth, group_images=group, choose_strassen=choose_strassen
+        packing.block,
+        dtype,
+        choose,
+        depth=packing.depth,
+        group_images=group,
+        choose_strassen=choose_strassen,
+        choose_chain=fuse_chain,
     )
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)

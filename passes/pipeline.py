@@ -14,6 +14,7 @@ from .convert_precision import convert_precision
 from .drop_weight_checks import drop_weight_checks
 from .fold_channel_scale import fold_channel_scale
 from .fuse_attention import fuse_attention
+from .fuse_separable_conv2d import ChooseChain, fuse_separable_conv2d, never_fused
 from .legalize import legalize
 from .lower_conv3d import lower_conv3d
 from .lower_strassen_matmul import ChooseStrassen, lower_strassen_matmul, never_strassen
@@ -52,6 +53,7 @@ def graph_passes(
     depth: int = 2,
     group_images: GroupImages = all_at_once,
     choose_strassen: ChooseStrassen = never_strassen,
+    choose_chain: ChooseChain = never_fused,
 ) -> tuple[NamedPass, ...]:
     """From an imported module to one whose ``main`` calls fused kernels.
 
@@ -62,6 +64,7 @@ def graph_passes(
         depth: elements that one step of a dot product of bfloat16 takes.
         group_images: says which operators compute a batch in groups of images.
         choose_strassen: says which products go by Strassen's algorithm.
+        choose_chain: says which chains around depthwise convolutions become one kernel.
     """
     transform = relax.transform
     narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
@@ -91,6 +94,7 @@ def graph_passes(
         NamedPass("annotate-patterns", transform.AnnotateTIROpPattern(), required=True),
         NamedPass("fuse-operators", transform.FuseOps()),
         NamedPass("fuse-kernels", transform.FuseTIR(), required=True),
+        NamedPass("fuse-separable-conv2d", partial(fuse_separable_conv2d, choose=choose_chain)),
         NamedPass("eliminate-dead-code", transform.DeadCodeElimination()),
         # First: TVM fails to analyse whether some kernels with compound extents are reshapes.
         NamedPass("abstract-extents", abstract_extents),

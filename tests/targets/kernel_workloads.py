@@ -15,6 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from relaxc.passes.fuse_separable_conv2d import ChooseChain, never_fused
 from relaxc.passes.lower_strassen_matmul import ChooseStrassen, never_strassen
 from relaxc.passes.lower_winograd_conv2d import ChooseTiling, always_direct
 from relaxc.passes.pipeline import graph_passes, lower_to_virtual_machine
@@ -68,10 +69,12 @@ def check_random(
     tolerance: float = TOLERANCE,
     dtype: str = "float32",
     choose_strassen: ChooseStrassen = never_strassen,
+    choose_chain: ChooseChain = never_fused,
 ) -> None:
     """Compiles ``count`` random workloads together; fails with a list of those that are wrong."""
     generator = np.random.default_rng(seed)
-    check([draw(generator) for _ in range(count)], target, choose_tiling, tolerance, dtype, choose_strassen)
+    workloads = [draw(generator) for _ in range(count)]
+    check(workloads, target, choose_tiling, tolerance, dtype, choose_strassen, choose_chain)
 
 
 def check(
@@ -81,12 +84,13 @@ def check(
     tolerance: float = TOLERANCE,
     dtype: str = "float32",
     choose_strassen: ChooseStrassen = never_strassen,
+    choose_chain: ChooseChain = never_fused,
 ) -> None:
     """Compiles ``workloads`` together; fails with a list of those that are wrong.
 
     ``dtype`` is that of values between kernels which are float32 in the workloads.
     """
-    compiled = CompiledWorkloads(workloads, target, choose_tiling, dtype, choose_strassen)
+    compiled = CompiledWorkloads(workloads, target, choose_tiling, dtype, choose_strassen, choose_chain)
     failures = [
         f"{workload.description}: {error}"
         for number, workload in enumerate(workloads)
@@ -105,13 +109,19 @@ class CompiledWorkloads:
         choose_tiling: ChooseTiling = always_direct,
         dtype: str = "float32",
         choose_strassen: ChooseStrassen = never_strassen,
+        choose_chain: ChooseChain = never_fused,
     ) -> None:
         resolved = resolve(target)
         module = _module(workloads)
         with resolved.tvm_target:
             packing = packing_for(_widest_use(workloads) if dtype == "float32" else dtype, resolved.machine)
             passes = graph_passes(
-                packing.block, dtype, choose_tiling, depth=packing.depth, choose_strassen=choose_strassen
+                packing.block,
+                dtype,
+                choose_tiling,
+                depth=packing.depth,
+                choose_strassen=choose_strassen,
+                choose_chain=choose_chain,
             )
             for step in passes:
                 module = step.run(module)

@@ -8,6 +8,7 @@ from .elementwise import ElementwiseTemplate
 from .fallback import FallbackTemplate
 from .matmul import MatmulTemplate
 from .reduction import ReductionTemplate
+from .separable_conv2d import SeparableConv2dTemplate
 from .strassen_matmul import StrassenMatmulTemplate
 from .tile_products import TileProductTemplate
 from .transpose import TransposeTemplate
@@ -15,6 +16,7 @@ from .winograd_conv2d import WinogradConv2dTemplate
 
 TEMPLATES: tuple[Template, ...] = (
     AttentionTemplate(),
+    SeparableConv2dTemplate(),
     TileProductTemplate(),
     Conv2dTemplate(),
     WinogradConv2dTemplate(),

@@ -30,7 +30,7 @@ def kernel_of(operator: relax.Expr, shape: list[int], target: CpuTarget) -> tirx
             result = builder.emit_output(relax.Tuple([builder.emit(operator(x))]))
         builder.emit_func_output(result)
     module = builder.get()
-    for step in graph_passes(target.machine.lanes("float32")):
+    for step in graph_passes(target.machine.lanes("float32"), choose_chain=lambda _extents: True):
         module = step.run(module)
     functions = {v.name_hint: f for v, f in module.functions_items() if isinstance(f, tirx.PrimFunc)}
     (name,) = [
@@ -54,6 +54,14 @@ def depthwise_conv2d(x: relax.Expr) -> relax.Expr:
     return relax.op.nn.conv2d(
         x, relax.const(normal(np.random.default_rng(0), 17, 1, 3, 3)), padding=(1, 0), groups=17
     )
+
+
+def separable_conv2d(x: relax.Expr) -> relax.Expr:
+    op, generator = relax.op, np.random.default_rng(0)
+    wide, depth, narrow = ((40, 24, 1, 1), (40, 1, 3, 3), (24, 40, 1, 1))
+    y = op.nn.relu(op.nn.conv2d(x, relax.const(normal(generator, *wide))))
+    y = op.nn.relu(op.nn.conv2d(y, relax.const(normal(generator, *depth)), padding=(1, 1), groups=40))
+    return op.add(op.nn.conv2d(y, relax.const(normal(generator, *narrow))), x)
 
 
 def matmul(x: relax.Expr) -> relax.Expr:
@@ -97,6 +105,7 @@ def template_of(kernel: tirx.PrimFunc) -> Template:
 CASES = [
     ("conv2d", conv2d, [1, 17, 8, 13]),
     ("depthwise_conv2d", depthwise_conv2d, [1, 17, 5, 13]),
+    ("separable_conv2d", separable_conv2d, [1, 24, 6, 13]),
     ("matmul", matmul, [31, 29]),
     ("attention", attention, [2, 37, 3, 40]),
     ("transpose", transpose, [3, 52, 37]),
