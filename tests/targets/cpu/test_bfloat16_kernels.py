@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 import pytest
 from tvm import relax
 
+from tests.targets.bfloat16_workloads import convolution, rounded, scores
 from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
 from tests.targets.kernel_workloads import (
     CompiledWorkloads,
@@ -22,13 +22,8 @@ from tests.targets.kernel_workloads import (
     normal,
     some_symbolic,
 )
-from tests.targets.numpy_reference import Window, conv2d
 
 Draw = Callable[[np.random.Generator], Workload]
-
-
-def rounded(array: np.ndarray) -> np.ndarray:
-    return array.astype(ml_dtypes.bfloat16)
 
 
 def random_dense(generator: np.random.Generator) -> Workload:
@@ -57,18 +52,7 @@ def random_scores(generator: np.random.Generator) -> Workload:
     batch, tokens, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 4))
     q, k = (rounded(normal(generator, batch, tokens, heads, width + 1)) for _ in range(2))
     symbolic = some_symbolic(generator, q.shape, [0, 1])
-    return Workload(
-        f"scores of {symbolic}",
-        lambda a, b: relax.op.matmul(
-            relax.op.permute_dims(a, [0, 2, 1, 3]),
-            relax.op.permute_dims(b, [0, 2, 3, 1]),
-            out_dtype="float32",
-        ),
-        [q, k],
-        np.einsum("bthc,bshc->bhts", q.astype(np.float64), k.astype(np.float64)),
-        frozenset({"matmul"}),
-        [symbolic, symbolic],
-    )
+    return scores(q, k, frozenset({"matmul"}), symbolic)
 
 
 def random_mixture(generator: np.random.Generator) -> Workload:
@@ -104,32 +88,10 @@ def random_convolution(generator: np.random.Generator) -> Workload:
     else:
         inputs = outputs = groups = int(generator.integers(2, 50))
         template = "depthwise_conv2d"
-    return convolution(generator, window, (inputs, outputs, groups), template)
-
-
-def convolution(
-    generator: np.random.Generator, window: Window, channels: tuple[int, int, int], template: str
-) -> Workload:
-    inputs, outputs, groups = channels
     x = rounded(random_map(generator, inputs, window))
     weight = rounded(filters(generator, outputs, inputs // groups, window))
     symbolic = some_symbolic(generator, x.shape, [0, 2, 3])
-    return Workload(
-        f"{symbolic} * {weight.shape}, {window}, groups {groups}",
-        lambda data: relax.op.nn.conv2d(
-            data,
-            relax.const(weight, "bfloat16"),
-            strides=window.strides,
-            padding=window.padding,
-            dilation=window.dilation,
-            groups=groups,
-            out_dtype="float32",
-        ),
-        [x],
-        conv2d(x, weight, window, groups),
-        frozenset({template}),
-        [symbolic],
-    )
+    return convolution(x, weight, window, frozenset({template}), symbolic, groups)
 
 
 def random_product(generator: np.random.Generator) -> Workload:

@@ -39,6 +39,7 @@ from relaxc.targets.cpu.templates.tile_products import TileProductTemplate
 from relaxc.targets.cpu.tile_costs import TileConfig, TileWorkload
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
+from tests.targets.bfloat16_workloads import convolution, rounded, scores
 from tests.targets.cpu.test_conv2d_kernels import filters, random_map, random_window
 from tests.targets.kernel_workloads import Workload, check, check_random, normal, some_symbolic
 from tests.targets.numpy_reference import Window, conv2d
@@ -47,10 +48,6 @@ TARGET = {"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+amx-tile", "+amx-bf16
 TILES = frozenset({"tile_product"})
 THREADS = 2
 POINT = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
-
-
-def rounded(array: np.ndarray) -> np.ndarray:
-    return array.astype(ml_dtypes.bfloat16)
 
 
 def dense(generator: np.random.Generator, *extents: int) -> Workload:
@@ -68,44 +65,21 @@ def dense(generator: np.random.Generator, *extents: int) -> Workload:
     )
 
 
-def scores(generator: np.random.Generator, batch: int, tokens: int, heads: int, width: int) -> Workload:
+def random_scores(generator: np.random.Generator) -> Workload:
+    batch, tokens, heads = (int(extent) for extent in generator.integers(1, (3, 60, 4)))
+    width = int(generator.integers(32, 80))
     q, k = (rounded(normal(generator, batch, tokens, heads, width)) for _ in range(2))
-    return Workload(
-        f"scores of {q.shape}",
-        lambda a, b: relax.op.matmul(
-            relax.op.permute_dims(a, [0, 2, 1, 3]),
-            relax.op.permute_dims(b, [0, 2, 3, 1]),
-            out_dtype="float32",
-        ),
-        [q, k],
-        np.einsum("bthc,bshc->bhts", q.astype(np.float64), k.astype(np.float64)),
-        TILES,
-    )
+    return scores(q, k, TILES, q.shape)
 
 
-def convolution(generator: np.random.Generator, channels: tuple[int, int], window: Window) -> Workload:
+def random_convolution(generator: np.random.Generator, channels: tuple[int, int], window: Window) -> Workload:
     """Maps narrower than a tile and wider than two; images may be as many as the run likes."""
     inputs, outputs = channels
     x = rounded(random_map(generator, inputs, window))
     if generator.random() < 0.3:
         x = np.concatenate([x, x, x], axis=3)
     weight = rounded(filters(generator, outputs, inputs, window))
-    symbolic = some_symbolic(generator, x.shape, [0])
-    return Workload(
-        f"{symbolic} = {x.shape} * {weight.shape}, {window}",
-        lambda data: relax.op.nn.conv2d(
-            data,
-            relax.const(weight, "bfloat16"),
-            strides=window.strides,
-            padding=window.padding,
-            dilation=window.dilation,
-            out_dtype="float32",
-        ),
-        [x],
-        conv2d(x, weight, window),
-        TILES,
-        [symbolic],
-    )
+    return convolution(x, weight, window, TILES, some_symbolic(generator, x.shape, [0]))
 
 
 def idle_lanes_without_numbers(generator: np.random.Generator) -> Workload:
@@ -130,10 +104,9 @@ def random_workload(generator: np.random.Generator) -> Workload:
         M, K, N = (int(generator.integers(low, high)) for low, high in ((1, 100), (32, 140), (1, 100)))
         return dense(generator, *([3] if generator.random() < 0.2 else []), M, K, N)
     if kind == "scores":
-        batch, tokens, heads = (int(extent) for extent in generator.integers(1, (3, 60, 4)))
-        return scores(generator, batch, tokens, heads, int(generator.integers(32, 80)))
+        return random_scores(generator)
     inputs = int(generator.integers(1, 5) if generator.random() < 0.2 else generator.integers(5, 70))
-    return convolution(generator, (inputs, int(generator.integers(1, 100))), random_window(generator))
+    return random_convolution(generator, (inputs, int(generator.integers(1, 100))), random_window(generator))
 
 
 def check_emulated(emulator: str, seed: int, count: int) -> None:
@@ -154,7 +127,7 @@ def check_patches(emulator: str) -> None:
     """A row of the window takes several tiles: as where a picture is cut into patches."""
     library = ctypes.CDLL(emulator)
     generator = np.random.default_rng(0)
-    check([convolution(generator, (3, 40), Window((16, 16), (16, 16), (0, 0, 0, 0), (1, 1)))], TARGET)
+    check([random_convolution(generator, (3, 40), Window((16, 16), (16, 16), (0, 0, 0, 0), (1, 1)))], TARGET)
     assert library.amx_emulator_executed() > 0
 
 
