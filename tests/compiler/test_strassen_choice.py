@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 import relaxc
 from relaxc.autotune.matmul_algorithm_tasks import matmul_algorithm_tasks
 from relaxc.autotune.measurement import Measurement, Status
-from relaxc.autotune.records import Entry, Purpose, Record, TargetKey, append_record
+from relaxc.autotune.records import Entry, Purpose, Record, TargetKey, append_record, read_records
 from relaxc.compiler.driver import fuse
+from relaxc.compiler.model_contest import is_algorithm, some_records
 from relaxc.compiler.options import CompileOptions
 from relaxc.runtime.processor import default_threads
-from relaxc.targets.cpu.matmul_algorithms import DIRECT, STRASSEN
+from relaxc.targets.cpu.matmul_algorithms import CHOICE, DIRECT, STRASSEN
 from relaxc.targets.registry import resolve
 
 
@@ -70,3 +71,8 @@ def test_an_edited_record_is_ignored_with_a_note(model: Path, records: Path) -> 
     records.write_text(records.read_text().replace('"strassen":1', '"strassen":2'))
     with pytest.warns(UserWarning, match="no algorithm of products"):
         assert templates(relaxc.compile(model, tuning_records=records)) == {"matmul"}
+
+
+def test_a_tuning_session_keeps_the_choice_when_it_compares_schedules(records: Path) -> None:
+    with some_records(records, is_algorithm) as kept:
+        assert [record.kernel.template for record in read_records(kept).records] == [CHOICE]
