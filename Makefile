@@ -9,7 +9,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
 .PHONY: help demo test lint types imports unit-tests test-kernels test-models test-ray conformance conformance-sample \
-        fuzz fuzz-files bench format clean
+        fuzz fuzz-files bench bench-targets format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make fuzz         random models of NNSmith against ONNX Runtime (FUZZ_MODELS=1000 FUZZ_SEED=0 FUZZ_NODES=10)'
 	@echo 'make fuzz-files   broken copies of real files (FUZZ_FILES=1000)'
 	@echo 'make bench        latency and start-up time beside ONNX Runtime and OpenVINO'
+	@echo 'make bench-targets  whole models on AVX2 beside AVX-512'
 	@echo 'make format       format the code'
 	@echo 'make clean        remove what the other targets made'
 
@@ -75,6 +76,9 @@ fuzz-files: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.cpu
+
+bench-targets: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.targets
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

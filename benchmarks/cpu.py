@@ -138,7 +138,7 @@ def main() -> None:
         arguments.rounds, default_threads(), arguments.precision, arguments.target, arguments.stock_tvm
     )
     results = list(_results(arguments.models, arguments.batch, plan))
-    print(f"geometric mean of the ratios: {_geometric_mean(result.ratio for result in results):.2f}")
+    print(f"geometric mean of the ratios: {geometric_mean(result.ratio for result in results):.2f}")
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     if arguments.plot:
@@ -207,7 +207,9 @@ def _medians(records: dict[str, PeerRecord]) -> tuple[dict[str, float], dict[str
 def _peers(
     model: Path, artifact: Path, feed: Path, shapes: dict[str, tuple[int, ...]], plan: Plan
 ) -> dict[str, tuple[Setup, tuple[Any, ...]]]:
-    peers: dict[str, tuple[Setup, tuple[Any, ...]]] = {"relaxc": (_relaxc, (artifact, feed, plan.threads))}
+    peers: dict[str, tuple[Setup, tuple[Any, ...]]] = {
+        "relaxc": (relaxc_call, (artifact, feed, plan.threads))
+    }
     if plan.precision == "fp32":
         peers["onnxruntime"] = (_onnxruntime, (model, feed, plan.threads))
     peers["openvino"] = (_openvino, (model, feed, plan.threads, _OPENVINO_PRECISIONS[plan.precision]))
@@ -233,7 +235,8 @@ def _compile(model: Path, artifact: Path, shapes: dict[str, tuple[int, ...]], pl
     return time.perf_counter() - started
 
 
-def _relaxc(artifact: Path, feed: Path, threads: int) -> Callable[[], object]:
+def relaxc_call(artifact: Path, feed: Path, threads: int) -> Callable[[], object]:
+    """One run of an artifact, by its file and that of its input."""
     import relaxc.runtime
 
     executable, arrays = relaxc.runtime.load(artifact, num_threads=threads), dict(np.load(feed))
@@ -259,7 +262,8 @@ def _stock_tvm(model: Path, feed: Path, shapes: dict[str, tuple[int, ...]]) -> C
     return lambda: compiled.run(arrays)
 
 
-def _geometric_mean(values: Iterable[float]) -> float:
+def geometric_mean(values: Iterable[float]) -> float:
+    """Of positive ``values``, one or more."""
     logarithms = [math.log(value) for value in values]
     return math.exp(sum(logarithms) / len(logarithms))
 

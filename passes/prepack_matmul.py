@@ -13,7 +13,8 @@ from functools import partial
 import tvm
 from tvm import ir, relax, tirx
 
-from .compute import layout
+from .compute import NARROW_LANES, layout
+from .compute.layout import Array
 from .compute.matmul import matmul_batched, matmul_packed
 from .compute.matmul_pairs import matmul_batched_pairs, matmul_packed_pairs, step_depth
 from .constants import constant, constant_value
@@ -21,6 +22,7 @@ from .rewrite import CallRewriter, rewrite_calls
 from .tensor_types import element_type
 
 ROWS_THAT_FILL_TILES = 6
+PANELS_WORTH_ONE_MORE = 15
 NARROW = "bfloat16"
 PRODUCTS = (("float32", "float32"), (NARROW, "float32"))
 """The types of the operands and of the result that there are kernels for."""
@@ -43,7 +45,7 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> re
         return _batched(rewriter, call, block, depth)
     narrow = element_type(data) == NARROW
     depth = step_depth(shape[-1], depth) if narrow else depth
-    packed = constant(layout.pack_matmul_weight(weight, block, depth))
+    packed = constant(layout.pack_matmul_weight(_with_panels_for_tiles(weight, block), block, depth))
     product_of = partial(matmul_packed_pairs, depth=depth) if narrow else matmul_packed
     columns = weight.shape[1]
     rows = _rows_worth_merging(shape)
@@ -54,6 +56,18 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> re
     flat = rewriter.builder_.emit(relax.op.reshape(data, (rows, weight.shape[0])))
     product = rewriter.builder_.call_te(product_of, flat, packed, columns, primfunc_name_hint="matmul_packed")
     return relax.op.reshape(rewriter.builder_.emit(product), (*list(shape)[:-1], columns))
+
+
+def _with_panels_for_tiles(weight: Array, block: int) -> Array:
+    """``weight`` with zeros for one more panel where tiles of two or three panels would not come out even.
+
+    With narrow vectors such tiles load more than they compute with.
+    """
+    panels = -(-weight.shape[1] // block)
+    fills_tiles = panels % 2 == 0 or panels % 3 == 0
+    if block > NARROW_LANES or fills_tiles or panels < PANELS_WORTH_ONE_MORE:
+        return weight
+    return layout.pad_channels(weight, 1, 2 * block)
 
 
 def _batched(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> relax.Expr | None:

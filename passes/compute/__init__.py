@@ -8,3 +8,5 @@ in its inner loop; a crop stage, which the templates inline into the epilogue, r
 
 WORKLOAD = "relaxc.workload"
 TILE_SLACK = 31
+NARROW_LANES = 8
+"""Vectors of no more float32 come with few registers, and so with tiles of few rows."""

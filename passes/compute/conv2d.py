@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from tvm import te, tirx
 from tvm.sym import Analyzer
 
-from . import TILE_SLACK, WORKLOAD
+from . import NARROW_LANES, TILE_SLACK, WORKLOAD
 from .pairs import as_number, bits, load_pair, pair_product
 
 GEOMETRY = "relaxc.conv2d_geometry"
@@ -73,11 +73,13 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
     """
     Oo, R, S, I, v = w.shape  # noqa: E741 - the layout's own letters
     N, OH, OW = x.shape[0], *geometry.output_extents(x.shape[2], x.shape[3], int(R), int(S))
+    flat = _is_flat(x, w, geometry)
+    if flat and geometry.strides != (1, 1):
+        x, geometry = _gather(x, geometry, OH, OW), replace(geometry, strides=(1, 1))
     padded = _pad(x, geometry)
     blocks_per_group = int(Oo) // geometry.groups
     r, s, c = (te.reduce_axis((0, extent), name) for extent, name in ((R, "r"), (S, "s"), (I, "c")))
     (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
-    flat = _is_flat(x, w, geometry)
     H, W = (1, OH * OW) if flat else (OH, OW)
 
     def multiply(n: tirx.Var, o: tirx.Var, h: tirx.Var, w_: tirx.Var, lane: tirx.Var) -> tirx.Expr:
@@ -100,14 +102,28 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
 
 
 def _is_flat(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> bool:
-    """Whether each result reads one place of the input, its own: a tile may go over the end of a row."""
-    _, R, S, _, _ = w.shape
+    """Whether each result reads one place of the input, its own: a tile may go over the end of a row.
+
+    Where vectors are narrow, that is worth gathering such places from all over the input first.
+    """
+    _, R, S, _, v = w.shape
     return (
         (int(R), int(S)) == (1, 1)
-        and geometry.strides == (1, 1)
+        and (geometry.strides == (1, 1) or int(v) <= NARROW_LANES)
         and not any(geometry.padding)
         and all(isinstance(extent, tirx.IntImm) for extent in x.shape[2:4])
     )
+
+
+def _gather(x: te.Tensor, geometry: Conv2dGeometry, OH: tirx.Expr, OW: tirx.Expr) -> te.Tensor:
+    """The pixels of x that a window of one pixel visits, OH x OW."""
+    down, right = geometry.strides
+
+    def pixel(*index: tirx.Var) -> tirx.Expr:
+        value = x(*index[:2], index[2] * down, index[3] * right, *index[4:])
+        return bits(value) if str(x.dtype) == "bfloat16" else value
+
+    return te.compute((*x.shape[:2], OH, OW, *x.shape[4:]), pixel, name="gather_pixels")
 
 
 def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:

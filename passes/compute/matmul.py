@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tvm import te, tirx
 
-from . import TILE_SLACK, WORKLOAD
+from . import NARROW_LANES, TILE_SLACK, WORKLOAD
 
 PANEL_SLACK = 3
 """A tile may overrun a symbolic number of panels by so many."""
@@ -17,19 +18,52 @@ def matmul_packed(x: te.Tensor, w: te.Tensor, columns: int) -> te.Tensor:
     *batch, rows, K = x.shape
     panels, _, v = w.shape
     k = te.reduce_axis((0, K), "k")
+    flat = _is_one_matrix(x, columns, int(v))
+    matrix = [math.prod(map(int, (*batch, rows)))] if flat else [*batch, rows]
 
     def multiply(*index: tirx.Var) -> tirx.Expr:
         *outer, m, panel, lane = index
-        return te.sum(x(*outer, tirx.min(m, rows - 1), k) * w[panel, k, lane], axis=k)
+        row = [*outer, tirx.min(m, matrix[-1] - 1)]
+        return te.sum(x(*(_unfolded(row[0], x.shape[:-1]) if flat else row), k) * w[panel, k, lane], axis=k)
 
-    shape = (*batch, rows + TILE_SLACK, panels, v)
+    shape = (*matrix[:-1], matrix[-1] + TILE_SLACK, panels, v)
     acc = te.compute(shape, multiply, name="matmul_packed", attrs={WORKLOAD: "matmul_packed"})
 
     def crop(*index: tirx.Var) -> tirx.Expr:
         *row, n = index
-        return acc(*row, tirx.floordiv(n, v), tirx.floormod(n, v))
+        place = [_folded(row, x.shape[:-1])] if flat else row
+        return acc(*place, tirx.floordiv(n, v), tirx.floormod(n, v))
 
     return te.compute((*batch, rows, columns), crop, name="crop")
+
+
+def _is_one_matrix(x: te.Tensor, columns: int, lanes: int) -> bool:
+    """Whether all rows of x are taken as those of one matrix: a tile may go from one matrix to the next.
+
+    Where vectors are wide, tiles are high, and rows of common pictures fill them. With guards on the columns
+    as well, TVM would lose sight of what a tile writes.
+    """
+    *batch, rows, _ = x.shape
+    static = all(isinstance(extent, tirx.IntImm) for extent in (*batch, rows))
+    worth_it = lanes <= NARROW_LANES and columns % lanes == 0
+    return static and worth_it and math.prod(map(int, batch)) > 1
+
+
+def _folded(index: Sequence[tirx.Expr], extents: Sequence[tirx.Expr]) -> tirx.Expr:
+    """The number of a place, the last axis counted first."""
+    place = index[0]
+    for axis, extent in zip(index[1:], extents[1:], strict=True):
+        place = place * extent + axis
+    return place
+
+
+def _unfolded(place: tirx.Expr, extents: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+    """The inverse of ``_folded``."""
+    index = []
+    for extent in reversed(extents[1:]):
+        index.append(tirx.floormod(place, extent))
+        place = tirx.floordiv(place, extent)
+    return [place, *reversed(index)]
 
 
 def matmul_batched(

@@ -43,6 +43,29 @@ def test_constants_are_packed_into_panels() -> None:
         np.testing.assert_array_equal(packed[column // BLOCK, :, column % BLOCK], WEIGHT[:, column])
 
 
+@pytest.mark.parametrize(
+    ("panels", "block", "packed_panels"), [(17, 8, 18), (16, 8, 16), (15, 8, 15), (5, 8, 5), (17, 16, 17)]
+)
+def test_narrow_panels_come_in_numbers_that_tiles_divide(panels: int, block: int, packed_panels: int) -> None:
+    weight = normal(6, panels * block)
+
+    @I.ir_module
+    class Dense:
+        @R.function
+        def main(x: R.Tensor(("rows", 6), "float32")):
+            with R.dataflow():
+                y = R.matmul(x, R.const(weight))
+                r = (y,)
+                R.output(r)
+            return r
+
+    after = prepack_matmul(Dense, block)
+    packed = constant_value(bindings(after)[0].args[1].fields[1])
+    assert packed is not None
+    assert packed.shape == (packed_panels, 6, block)
+    assert not packed[panels:].any()
+
+
 def test_batch_axes_are_kept() -> None:
     @I.ir_module
     class Batched:

@@ -189,3 +189,23 @@ def test_a_residual_is_added_in_the_epilogue() -> None:
             for shape in shapes
         ]
     )
+
+
+def test_matrices_by_the_same_weights_share_tiles_on_avx2(avx2: str) -> None:
+    generator = np.random.default_rng(0)
+    matrix, columns = weights(generator, 24, 16), normal(generator, 7, 16)
+
+    def add_to_rows(y: relax.Expr) -> relax.Expr:
+        return relax.op.nn.relu(relax.op.add(y, relax.const(columns)))
+
+    of_the_row: Epilogue = ("a term for each row", add_to_rows, lambda y: np.maximum(y + columns, 0))
+    inputs = [normal(generator, *batch, 7, 24) for batch in ((5,), (2, 7), (1, 3, 2))]
+    cases = [by_constant(x, matrix, epilogue) for x in inputs for epilogue in (NOTHING, of_the_row)]
+    partial = by_constant(inputs[0], weights(generator, 24, 20), NOTHING)
+    check([*cases, partial], avx2)
+
+
+def test_weights_get_a_panel_that_nobody_reads_on_avx2(avx2: str) -> None:
+    generator = np.random.default_rng(0)
+    x, matrix = normal(generator, 13, 24), weights(generator, 24, 17 * 8 - 3)
+    check([by_constant(x, matrix, NOTHING)], avx2)
