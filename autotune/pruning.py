@@ -70,7 +70,7 @@ def _summary(kernel: KernelIdentity, target: TargetKey, records: Sequence[Record
 
 
 def pruned(records: Sequence[Record], keep: int) -> list[Record]:
-    """Of templates as they are now: the ``keep`` best trials of every kernel, and all that are no trials."""
+    """Of templates as they are now: the ``keep`` best trials of every kernel, and all contests."""
     versions = {template.name: template.version for template in TEMPLATES} | ALGORITHM_CHOICES
     kept: set[int] = set()
     for (kernel, _), group in _by_kernel(records).items():
@@ -79,7 +79,7 @@ def pruned(records: Sequence[Record], keep: int) -> list[Record]:
         trials = [record for record in group if record.purpose is Purpose.TRIAL]
         ran = [r for r in trials if r.candidate.measurement.ok and r.entries[0].measurement.ok]
         ran.sort(key=lambda r: r.candidate.measurement.median / r.entries[0].measurement.median)
-        others = [record for record in group if record.purpose is not Purpose.TRIAL]
+        others = [record for record in group if record.purpose not in (Purpose.TRIAL, Purpose.MODEL_TRIAL)]
         kept |= {id(record) for record in (*ran[:keep], *others)}
     return [record for record in records if id(record) in kept]
 

@@ -38,8 +38,11 @@ class Purpose(StrEnum):
     """The default and a candidate that the search proposed."""
     CONTEST = "contest"
     """With more rounds: the default, the champion if there is one, and the challenger, in this order."""
+    MODEL_TRIAL = "model_trial"
+    """The default and candidates that the search inside the model proposed."""
     MODEL = "model"
-    """The default and the champion, as parts of the whole model that ran in turns with both."""
+    """With more rounds: the default, the champion if there is one, and challengers, inside the model. Or the
+    default and the champion, and the seconds of whole runs."""
 
 
 @dataclass(frozen=True)

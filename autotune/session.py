@@ -37,6 +37,10 @@ class Budget:
     seconds: float | None = None
     patience: int = 96
 
+    def part(self, share: float) -> Budget:
+        """The same trials, in so large a part of the time."""
+        return replace(self, seconds=None if self.seconds is None else share * self.seconds)
+
     def after(self, trials: int, seconds: float) -> Budget:
         """What is left of it."""
         return Budget(
@@ -240,12 +244,11 @@ class Session:
         champion = [current.knobs] if current is not None and current.knobs is not None else []
         self._measure(Purpose.CONTEST, [_Group(state, [*champion, challenger])], turns=_CONTEST_TURNS)
 
-    def note_model_run(self, state: TaskState, default: Measurement, champion: Measurement) -> None:
-        """Writes down how the champion of ``state`` did beside the default inside the model."""
-        current = state.standing
-        if current is None or current.knobs is None:
-            raise ValueError(f"{state.task.name} has no champion")
-        self._record(Purpose.MODEL, _Group(state, [current.knobs]), [default, champion])
+    def note_inside(
+        self, purpose: Purpose, state: TaskState, schedules: Sequence[Knobs], measured: Sequence[Measurement]
+    ) -> None:
+        """Writes down how the default of ``state`` and some ``schedules`` did inside the model."""
+        self._record(purpose, _Group(state, schedules), measured)
 
     def _measure(self, purpose: Purpose, groups: Sequence[_Group], turns: int = 1) -> None:
         """Measures each task's default with some schedules, ``turns`` times over; records what came of it."""
@@ -303,10 +306,10 @@ def joined(parts: Sequence[Measurement]) -> Measurement:
 
 
 def _default_seconds(state: TaskState) -> float | None:
-    """The median of the default's time over all records but those of runs of the whole model."""
+    """The median of the default's time over all records but those made inside the model."""
     times = sorted(
         record.entries[0].measurement.median
         for record in state.records
-        if record.purpose is not Purpose.MODEL and record.entries[0].measurement.ok
+        if record.purpose not in (Purpose.MODEL, Purpose.MODEL_TRIAL) and record.entries[0].measurement.ok
     )
     return times[len(times) // 2] if times else None

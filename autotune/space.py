@@ -56,6 +56,11 @@ class SearchSpace:
         allowed = np.flatnonzero(self.points[:, column] == generator.choice(others))
         return self._closest(self._logarithms[point], allowed, generator)
 
+    def neighbours(self, point: int) -> list[int]:
+        """All points that differ from ``point`` in one knob."""
+        differing = (self.points != self.points[point]).sum(axis=1)
+        return [int(other) for other in np.flatnonzero(differing == 1)]
+
     def cross(self, a: int, b: int, generator: np.random.Generator) -> int:
         """A point near one that has each knob from ``a`` or from ``b``."""
         mask = generator.random(len(self.names)) < 0.5

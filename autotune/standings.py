@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .measurement import Knobs, Measurement
@@ -21,12 +22,14 @@ class Standing:
         knobs: the champion; None as long as nothing has beaten the default.
         gain: how many times faster than the default it ran, side by side; 1 without a champion.
         seconds: the time of one call.
+        inside: whether the champion won inside the model, so that contests outside do not count any more.
     """
 
     default: Knobs
     knobs: Knobs | None
     gain: float
     seconds: float
+    inside: bool = False
 
 
 def standings(records: Iterable[Record]) -> Mapping[tuple[KernelIdentity, TargetKey], Standing]:
@@ -41,8 +44,9 @@ def standings(records: Iterable[Record]) -> Mapping[tuple[KernelIdentity, Target
 def standing(records: Sequence[Record]) -> Standing | None:
     """The standing of one kernel after ``records`` in their order; None if its default never ran.
 
-    Contests alone make champions: trials are many and short, so the fastest of them was lucky. A later
-    contest or a run of the whole model unmakes them.
+    Contests alone make champions, inside the model or outside: trials are many and short, so the fastest of
+    them was lucky. A later contest or a run of the whole model unmakes them. What is found inside the model
+    outweighs what is found outside.
     """
     current: Standing | None = None
     for record in records:
@@ -51,7 +55,7 @@ def standing(records: Sequence[Record]) -> Standing | None:
             continue
         if current is None or current.default != default.knobs:
             current = Standing(default.knobs, None, 1.0, default.measurement.median)
-        if record.purpose is Purpose.CONTEST:
+        if record.purpose is Purpose.CONTEST and not current.inside:
             current = _after_contest(current, record)
         elif record.purpose is Purpose.MODEL:
             current = _after_model(current, record)
@@ -74,12 +78,22 @@ def _after_contest(current: Standing, contest: Record) -> Standing:
 
 
 def _after_model(current: Standing, record: Record) -> Standing:
-    """A champion that is slower than the default inside the model is champion no more.
+    """The fastest of those that beat the default inside the model is the champion.
 
-    What is timed there may be a whole run, so the time of the default stays that of the contests.
+    If none does, a champion that was slower than the default is champion no more. What is timed may be a
+    whole run, so what is known of a champion that stays remains as it was.
     """
-    default, candidate = record.entries[0].measurement, record.candidate
-    if candidate.knobs != current.knobs or candidate.measurement.median <= default.median:
+    default, *others = record.entries
+    gains = [median_ratio(default.measurement, entry.measurement) for entry in others]
+    champion = next((i for i, entry in enumerate(others) if entry.knobs == current.knobs), None)
+    winners = [i for i, entry in enumerate(others) if beats(entry.measurement, default.measurement)]
+    best = max(winners, key=gains.__getitem__, default=champion)
+    if best is None:
+        return current
+    if best != champion:
+        seconds = default.measurement.median / gains[best]
+        return Standing(current.default, others[best].knobs, gains[best], seconds, inside=True)
+    if gains[best] >= 1.0:
         return current
     return Standing(current.default, None, 1.0, current.seconds * current.gain)
 
@@ -101,6 +115,16 @@ def beats(a: Measurement, b: Measurement) -> bool:
     ratios = sorted(second / first for first, second in zip(a.seconds, b.seconds, strict=False))
     rank = lower_rank(len(ratios))
     return rank is not None and ratios[rank] > 1.0
+
+
+def median_ratio(a: Measurement, b: Measurement) -> float:
+    """How many times longer ``a`` took than ``b``, measured in turns with it; 0 where one of them failed.
+
+    Neighbouring rounds are compared, as the machine may have become slower or faster on the way.
+    """
+    if not (a.ok and b.ok):
+        return 0.0
+    return median(first / second for first, second in zip(a.seconds, b.seconds, strict=False))
 
 
 def _frozen(knobs: Knobs) -> tuple[tuple[str, int], ...]:

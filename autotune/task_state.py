@@ -9,7 +9,7 @@ from ..targets.cpu.kernel_identity import KernelIdentity
 from .records import Purpose, Record, TargetKey
 from .search import History
 from .space import SearchSpace
-from .standings import Standing, standing
+from .standings import Standing, median_ratio, standing
 from .tasks import BYTES, FLOPS, Task
 
 # A challenge is worth a contest only if the trial promised this much.
@@ -26,6 +26,8 @@ class TaskState:
         records: everything that was measured, in order.
         gains: the best gain over the default after each trial.
         failures: how many candidates failed, by their status.
+        inside: for each point tried inside the model, how many times faster than the default it was there, in
+            every round; nothing if it failed.
     """
 
     task: Task
@@ -33,6 +35,7 @@ class TaskState:
     records: list[Record] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
+    inside: dict[int, list[float]] = field(default_factory=dict)
     _contested: set[int] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
@@ -41,7 +44,9 @@ class TaskState:
         if point is None or dict(record.entries[0].knobs) != dict(self.task.default):
             return
         self.records.append(record)
-        if record.purpose is Purpose.MODEL:
+        if record.purpose is Purpose.MODEL_TRIAL:
+            self._add_inside(record)
+        if record.purpose in (Purpose.MODEL_TRIAL, Purpose.MODEL):
             return
         default, found = record.entries[0].measurement, record.candidate.measurement
         self.history.gains[point] = default.median / found.median if found.ok and default.ok else 0.0
@@ -52,6 +57,15 @@ class TaskState:
         self.gains.append(self.history.best_gain)
         if not found.ok:
             self.failures[found.status.value] = self.failures.get(found.status.value, 0) + 1
+
+    def _add_inside(self, record: Record) -> None:
+        default = record.entries[0].measurement
+        for entry in record.entries[1:]:
+            point = self.task.space.find(entry.knobs)
+            if point is not None and default.ok:
+                found = self.inside.setdefault(point, [])
+                if entry.measurement.ok:
+                    found.append(median_ratio(default, entry.measurement))
 
     @property
     def standing(self) -> Standing | None:

@@ -5,22 +5,19 @@ Schedules are tuned afterwards, of the kernels that the chosen algorithms make.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import median
 
 from ..autotune.algorithm_tasks import algorithm_tasks
 from ..autotune.matmul_algorithm_tasks import matmul_algorithm_tasks
-from ..autotune.measurement import Measurement, Measurer, Status
+from ..autotune.measurement import Measurer, RunOptions
 from ..autotune.records import Purpose
 from ..autotune.search import GridSearch
 from ..autotune.session import Budget, Session, SessionOptions, open_session
+from ..autotune.standings import median_ratio
 from ..autotune.task_state import TaskState
 from ..autotune.tasks import model_bytes
-from ..runtime import Executable
 from .driver import FusedModel
-from .model_contest import champions, is_algorithm, some_records, whole_runs_in_turns
-from .sample_inputs import sample_inputs
+from .model_contest import Build, champions, is_algorithm, note_whole_runs, some_records, whole_runs
 
 _PART_OF_BUDGET = 4
 
@@ -63,27 +60,29 @@ def open_algorithm_session(fused: FusedModel, measurer: Measurer, options: Sessi
 
 
 def hold_algorithm_contest(
-    session: Session, build: Callable[..., Executable], seconds: float
+    session: Session, build: Build, seconds: float, options: RunOptions
 ) -> AlgorithmContest | None:
-    """Drops the chosen algorithms if the model is not faster with them; None if there is nothing new.
+    """Drops the chosen algorithms if the model is not faster with them; None if there is nothing new,
+    or the model cannot be run.
 
     Args:
         session: has ended; what is found goes into its records.
-        build: compiles the model; takes ``tuning_records``.
-        seconds: to spend on runs.
+        build: compiles the model.
+        seconds: to spend on runs in each process.
+        options: how many threads run the model.
     """
     chosen = champions(session)
     if all(_confirmed(state) for state in chosen):
         return None
     with some_records(session.options.records, is_algorithm) as records:
         executables = [build(), build(tuning_records=records)]
-    inputs = sample_inputs(executables[0].inputs, {})
-    runs = [
-        Measurement(Status.OK, tuple(times)) for times in whole_runs_in_turns(executables, inputs, seconds)
-    ]
+    default, tuned = whole_runs(executables, seconds, options)
     for state in chosen:
-        session.note_model_run(state, *runs)
-    return AlgorithmContest(*(median(run.seconds) for run in runs))
+        note_whole_runs(session, state, default, tuned)
+    if not default.ok:
+        return None
+    gain = median_ratio(default, tuned)
+    return AlgorithmContest(default.median, default.median / gain if gain else float("inf"))
 
 
 def _confirmed(state: TaskState) -> bool:

@@ -1,41 +1,34 @@
-"""The last contest of a tuning session: inside the model, with the champions and without.
+"""The last word of a tuning session: whole runs of the model, untuned and tuned, in several processes.
 
-A kernel that is measured alone finds its input where its own last call left it. In the model another kernel
-wrote it, on cores that may share the work in another way, and leaves its result to yet another one. So
-champions are measured there, each together with the kernel that runs next, and those with which the two are
-slower than with the default are dropped. So that each has its own effect, champions that run one after the
-other are never measured in the same artifact.
+Where memory comes to lie differs between processes, and makes one or the other faster. So champions stay only
+if the model with them is faster over all; if it is not, first those go that gained little, then all.
 """
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise, product
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
 
-from ..autotune.measurement import Measurement, Status
-from ..autotune.records import read_records, write_records
-from ..autotune.session import Session
+from ..autotune.measurement import Measurement, RunOptions
+from ..autotune.model_runs import time_whole_runs
+from ..autotune.records import Purpose, read_records, write_records
+from ..autotune.session import Session, joined
+from ..autotune.standings import median_ratio
 from ..autotune.task_state import TaskState
 from ..runtime import Executable
 from ..targets.cpu.algorithm_choices import ALGORITHM_CHOICES
 from ..targets.cpu.kernel_identity import KernelIdentity
-from .reports.kernel_profile import RUNTIME, KernelCall, record_kernels
 from .sample_inputs import sample_inputs
 
-Inputs: TypeAlias = Mapping[str, Any]
+Build = Callable[..., Executable]
+"""Compiles the model; takes ``tuning_records``."""
 
-_RUNS_PER_TURN = 4
-_LEAST_TURNS = 6
-_MOST_TURNS = 60
+_PROCESSES = 5
+# Champions that gain less are the first to go.
+_SMALL_GAIN = 1.02
 
 
 @dataclass(frozen=True)
@@ -43,8 +36,9 @@ class ModelContest:
     """How the champions did in the model.
 
     Attributes:
-        kept, dropped: with how many the model was, and was not, as fast as with the defaults or faster.
-        untuned, tuned: the median seconds of a run, with the defaults and with the champions that were kept.
+        kept, dropped: how many champions the model is faster with, and how many were given up.
+        untuned: the median seconds of a run with the defaults.
+        tuned: the same divided by what the champions that were kept gained, run for run beside the defaults.
     """
 
     kept: int
@@ -58,36 +52,64 @@ class ModelContest:
 
 
 def hold_model_contest(
-    session: Session, build: Callable[..., Executable], seconds: float
+    session: Session, build: Build, seconds: float, options: RunOptions
 ) -> ModelContest | None:
-    """Drops champions with which the model is slower than with the defaults; None if there is no champion.
+    """Drops champions until the model is not slower than with the defaults; None if there is no champion,
+    or the model cannot be run.
 
     Args:
         session: has ended; what is found goes into its records.
-        build: compiles the model; takes ``tuning_records``.
-        seconds: to spend on the runs in which kernels are timed, and again on whole runs.
+        build: compiles the model.
+        seconds: to spend on runs in each process.
+        options: how many threads run the model, and how far results may differ.
 
     Raises:
         ShapeError: an input of the model has a symbolic extent.
     """
-    tuned = champions(session)
-    if not tuned:
+    first = champions(session)
+    if not first:
         return None
-    baseline = _built(session, build, [])
-    inputs = sample_inputs(baseline.inputs, {})
-    groups = apart(tuned, _order(baseline, inputs))
-    artifacts = [baseline, *(_built(session, build, group) for group in groups)]
-    default_runs, *runs_of_groups = _kernels_in_turns(artifacts, inputs, seconds * len(artifacts) / 2)
-    for group, runs in zip(groups, runs_of_groups, strict=True):
-        for state in group:
-            session.note_model_run(state, _measured(state, default_runs), _measured(state, runs))
-    kept = champions(session)
-    before, after = whole_runs_in_turns([baseline, _built(session, build, kept)], inputs, seconds)
-    return ModelContest(len(kept), len(tuned) - len(kept), median(before), median(after))
+    baseline = built_with(session, build, [])
+    while tuned := champions(session):
+        runs = whole_runs([baseline, built_with(session, build, tuned)], seconds, options)
+        default, candidate = runs
+        if not default.ok:
+            return None
+        gain = median_ratio(default, candidate)
+        faster = gain >= 1.0
+        for state in tuned if faster else _first_to_go(tuned):
+            note_whole_runs(session, state, default, candidate)
+        if faster:
+            return ModelContest(len(tuned), len(first) - len(tuned), default.median, default.median / gain)
+    return ModelContest(0, len(first), default.median, default.median)
 
 
-def _built(session: Session, build: Callable[..., Executable], tuned: Sequence[TaskState]) -> Executable:
-    """The model with the algorithms that the session's records hold, and with these champions."""
+def _first_to_go(tuned: Sequence[TaskState]) -> Sequence[TaskState]:
+    """Those with small gains; all, where there are no others."""
+    weak = [state for state in tuned if state.standing is not None and state.standing.gain < _SMALL_GAIN]
+    return weak or tuned
+
+
+def note_whole_runs(session: Session, state: TaskState, default: Measurement, tuned: Measurement) -> None:
+    """Writes down how the model did with the champion of ``state`` and, beside it, with the default."""
+    if state.standing is None or state.standing.knobs is None:
+        raise ValueError(f"{state.task.name} has no champion")
+    session.note_inside(Purpose.MODEL, state, [state.standing.knobs], [default, tuned])
+
+
+def whole_runs(executables: Sequence[Executable], seconds: float, options: RunOptions) -> list[Measurement]:
+    """For each executable the seconds of its runs in all processes; a failure where its results are wrong."""
+    inputs = sample_inputs(executables[0].inputs, {})
+    with TemporaryDirectory(prefix="relaxc-") as folder:
+        paths = [Path(folder) / f"{number}.so" for number in range(len(executables))]
+        for executable, path in zip(executables, paths, strict=True):
+            executable.save(path)
+        processes = [time_whole_runs(paths, inputs, seconds, options) for _ in range(_PROCESSES)]
+    return [joined(parts) for parts in zip(*processes, strict=True)]
+
+
+def built_with(session: Session, build: Build, tuned: Sequence[TaskState]) -> Executable:
+    """The model with the algorithms that the session's records hold, and with the champions of ``tuned``."""
     used = {state.task.kernel for state in tuned}
     with some_records(session.options.records, lambda kernel: kernel in used or is_algorithm(kernel)) as path:
         return build(tuning_records=path)
@@ -112,87 +134,3 @@ def champions(session: Session) -> list[TaskState]:
     return [
         state for state in session.states if state.standing is not None and state.standing.knobs is not None
     ]
-
-
-def _order(executable: Executable, inputs: Inputs) -> list[str]:
-    """The names of the kernels that a run calls, in order."""
-    (calls,) = record_kernels(executable, inputs, 1)
-    return [call.name for call in _kernel_calls(calls)]
-
-
-def apart(states: Sequence[TaskState], order: Sequence[str]) -> list[list[TaskState]]:
-    """Groups of tasks, as few as a greedy choice finds, without kernels that run one after the other."""
-    neighbours = {frozenset(pair) for pair in pairwise(order)}
-
-    def may_join(state: TaskState, group: Sequence[TaskState]) -> bool:
-        names = [name for other in group for name in other.task.names]
-        return not any(frozenset(pair) in neighbours for pair in product(state.task.names, names))
-
-    groups: list[list[TaskState]] = []
-    for state in states:
-        group = next((group for group in groups if may_join(state, group)), None)
-        if group is None:
-            groups.append([state])
-        else:
-            group.append(state)
-    return groups
-
-
-def _measured(state: TaskState, runs: Sequence[Mapping[str, float]]) -> Measurement:
-    """The seconds of one call of the task's kernel and of the kernel that runs next, for every run."""
-    per_call = (sum(run[name] for name in state.task.names) / state.task.calls for run in runs)
-    return Measurement(Status.OK, tuple(per_call))
-
-
-def _kernels_in_turns(
-    executables: Sequence[Executable], inputs: Inputs, seconds: float
-) -> list[list[Mapping[str, float]]]:
-    """For each executable and every run, the seconds of all calls of a kernel and of those right behind."""
-
-    def turn(executable: Executable) -> list[Mapping[str, float]]:
-        return [
-            with_next(_kernel_calls(calls)) for calls in record_kernels(executable, inputs, _RUNS_PER_TURN)
-        ]
-
-    return _in_turns([partial(turn, executable) for executable in executables], seconds)
-
-
-def with_next(calls: Sequence[KernelCall]) -> Mapping[str, float]:
-    times: defaultdict[str, float] = defaultdict(float)
-    seconds = [(call.end - call.start) * 1e-9 for call in calls]
-    for call, own, following in zip(calls, seconds, [*seconds[1:], 0.0], strict=True):
-        times[call.name] += own + following
-    return times
-
-
-def _kernel_calls(calls: Sequence[KernelCall]) -> list[KernelCall]:
-    return [call for call in calls if call.name != RUNTIME]
-
-
-def whole_runs_in_turns(
-    executables: Sequence[Executable], inputs: Inputs, seconds: float
-) -> list[list[float]]:
-    """For each executable the seconds of every run, the first of each turn left out."""
-
-    def turn(executable: Executable) -> list[float]:
-        return [_seconds(executable, inputs) for _ in range(_RUNS_PER_TURN + 1)][1:]
-
-    return _in_turns([partial(turn, executable) for executable in executables], seconds)
-
-
-def _seconds(executable: Executable, inputs: Inputs) -> float:
-    start = time.perf_counter()
-    executable.run(inputs)
-    return time.perf_counter() - start
-
-
-def _in_turns(turns: Sequence[Callable[[], list[Any]]], seconds: float) -> list[list[Any]]:
-    """Everything that each of ``turns`` returned; they are called one after the other, again and again."""
-    found: list[list[Any]] = [[] for _ in turns]
-    deadline = time.monotonic() + seconds
-    for number in range(_MOST_TURNS):
-        if number >= _LEAST_TURNS and time.monotonic() > deadline:
-            break
-        for values, turn in zip(found, turns, strict=True):
-            values += turn()
-    return found

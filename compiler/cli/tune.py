@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from ..driver import FusedModel
 
 
-# Of runs in which kernels are timed, and again of whole runs, at the end of a session.
-_CONFIRMATION_SECONDS = 6.0
+# The part of the session's time for the search inside the model, where the model can run.
+_PART_INSIDE = 0.4
+# Of whole runs with other algorithms of convolutions, in each process.
+_CONFIRMATION_SECONDS = 1.5
 
 
 class SearchName(StrEnum):
@@ -151,23 +154,44 @@ def _tune(
     options: SessionOptions,
     report: Path | None,
 ) -> None:
-    """The whole session: algorithms, then schedules, then both inside the model where it can run here."""
+    """The whole session: algorithms, then schedules, alone and then inside the model if it can run here."""
     build = _compilation(model, form)
     fused = _fuse(model, form)
     here = isinstance(place, ThisMachine) and timing.threads == place.threads() and _has_known_inputs(fused)
+    clock = Clock(options.budget.seconds)
+    if here:
+        options = dataclasses.replace(options, budget=options.budget.part(1 - _PART_INSIDE))
     with closing(place.measurer(timing, fused.target)) as measurer:
         chosen = _choose_algorithms(fused, measurer, options)
         if chosen is not None:
             options = dataclasses.replace(options, budget=options.budget.after(chosen.trials, chosen.elapsed))
             if here:
-                _confirm_algorithms(chosen, build)
+                _confirm_algorithms(chosen, build, timing)
             fused = _fuse(model, form, options.records, timing.threads)
         session = _open(_extract(model, fused), fused.target, measurer, options)
         _say_what_was_done(session, chosen)
         session.limits = place.limits(timing.threads)
         _run(session, report)
     if here:
-        _confirm(session, build)
+        _go_on_inside(session, build, timing, clock.left())
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time of the command, from when this was made.
+
+    Attributes:
+        seconds: for everything; None where only trials count.
+    """
+
+    seconds: float | None
+    started: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Seconds for the search inside the model: the rest, or in proportion to what was used."""
+        used = time.monotonic() - self.started
+        proportional = used * _PART_INSIDE / (1 - _PART_INSIDE)
+        return proportional if self.seconds is None else max(0.0, self.seconds - used)
 
 
 def _fuse(model: Path, form: ModelForm, records: Path | None = None, threads: int = 0) -> FusedModel:
@@ -211,13 +235,13 @@ def _choose_algorithms(fused: FusedModel, measurer: Measurer, options: SessionOp
     return session
 
 
-def _confirm_algorithms(session: Session, build: Callable[..., Executable]) -> None:
+def _confirm_algorithms(session: Session, build: Callable[..., Executable], timing: RunOptions) -> None:
     """Compares whole runs with the algorithms that won and without; drops them if runs are no faster."""
     from ..algorithm_choice import hold_algorithm_contest
 
     with progress() as say:
         say("comparing algorithms inside the model")
-        outcome = hold_algorithm_contest(session, build, _CONFIRMATION_SECONDS)
+        outcome = hold_algorithm_contest(session, build, _CONFIRMATION_SECONDS, timing)
     if outcome is not None:
         typer.echo(str(outcome))
 
@@ -272,12 +296,17 @@ def _run(session: Session, report: Path | None) -> None:
         raise KeyboardInterrupt
 
 
-def _confirm(session: Session, build: Callable[..., Executable]) -> None:
-    """Measures the champions inside the model, and drops those that are slower there."""
+def _go_on_inside(
+    session: Session, build: Callable[..., Executable], timing: RunOptions, seconds: float
+) -> None:
+    """Searches inside the model, and keeps what makes whole runs faster."""
     from ..model_contest import hold_model_contest
+    from ..model_search import SearchTimes, search_model
 
+    times = SearchTimes.within(seconds)
     with progress() as say:
-        say("comparing the tuned kernels with the defaults inside the model")
-        outcome = hold_model_contest(session, build, _CONFIRMATION_SECONDS)
-    if outcome is not None:
-        typer.echo(str(outcome))
+        say("searching inside the model")
+        search_model(session, build, timing, times, say)
+        say("comparing the tuned model with the untuned one")
+        outcome = hold_model_contest(session, build, times.whole_runs, timing)
+    typer.echo(str(outcome) if outcome is not None else "inside the model: the defaults are best")

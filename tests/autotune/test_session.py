@@ -132,9 +132,11 @@ def test_runs_of_the_model_do_not_tell_the_time_of_a_call(tmp_path: Path, native
     tuned.run()
     (state,), (before,) = tuned.states, tuned.rows()
     half, whole, twice = (Measurement(Status.OK, (seconds,) * 10) for seconds in (0.5, 1.0, 2.0))
+    assert state.standing is not None
+    champion = [state.standing.knobs or {}]
     for _ in range(len(state.records)):
-        tuned.note_model_run(state, whole, half)
-    tuned.note_model_run(state, whole, twice)
+        tuned.note_inside(Purpose.MODEL, state, champion, [whole, half])
+    tuned.note_inside(Purpose.MODEL, state, champion, [whole, twice])
     (after,) = tuned.rows()
     assert after.default_seconds == before.default_seconds
     assert after.gain == 1.0

@@ -79,16 +79,37 @@ def test_a_champion_that_is_slower_inside_the_model_is_one_no_more() -> None:
 
 
 def test_a_champion_that_is_faster_inside_the_model_stays() -> None:
-    inside = replace(contest(3.0, r8=2.9), purpose=Purpose.MODEL)
-    assert standing([contest(3.0, r8=2.0), inside]).knobs == {"rows": 8}  # type: ignore[union-attr]
-    other = replace(contest(3.0, r9=3.1), purpose=Purpose.MODEL)
-    assert standing([contest(3.0, r8=2.0), other]).knobs == {"rows": 8}  # type: ignore[union-attr]
+    inside = replace(contest(300.0, r8=290.0), purpose=Purpose.MODEL)  # runs of the whole model
+    found = standing([contest(3.0, r8=2.0), inside])
+    assert found is not None
+    assert found.knobs == {"rows": 8}
+    assert found.gain == pytest.approx(1.5)
 
 
-def test_a_run_of_the_model_makes_no_champion() -> None:
-    found = standing([replace(contest(3.0, r8=2.0), purpose=Purpose.MODEL)])
+def test_the_fastest_inside_the_model_is_the_champion() -> None:
+    inside = replace(contest(3.0, r8=2.8, r9=2.7, r10=2.9), purpose=Purpose.MODEL)
+    found = standing([contest(3.0, r8=2.0), inside])
+    assert found is not None
+    assert found.knobs == {"rows": 9}
+    assert found.gain == pytest.approx(3.0 / 2.7)
+
+
+def test_a_contest_outside_unmakes_no_champion_from_inside() -> None:
+    inside = replace(contest(3.0, r8=2.8), purpose=Purpose.MODEL)
+    assert standing([inside, contest(3.0, r8=3.3, r9=1.0)]).knobs == {"rows": 8}  # type: ignore[union-attr]
+
+
+def test_a_trial_inside_the_model_makes_no_champion() -> None:
+    found = standing([replace(contest(3.0, r8=2.0), purpose=Purpose.MODEL_TRIAL)])
     assert found is not None
     assert found.knobs is None
+
+
+def test_a_champion_with_which_the_model_gives_other_results_is_one_no_more() -> None:
+    inside = contest(3.0, r8=2.0)
+    wrong = Entry({"rows": 8}, Measurement(Status.WRONG_RESULT, message="off"))
+    inside = replace(inside, purpose=Purpose.MODEL, entries=(inside.entries[0], wrong))
+    assert standing([contest(3.0, r8=2.0), inside]).knobs is None  # type: ignore[union-attr]
 
 
 def test_a_run_of_the_model_does_not_say_how_long_the_default_takes() -> None:

@@ -1,43 +1,80 @@
-"""Which kernels share an artifact in the contest inside the model, and what is counted there."""
+"""Champions stay only if whole runs of the model are faster with them."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relaxc.compiler.model_contest import apart, with_next
-from relaxc.compiler.reports.kernel_profile import KernelCall
+from relaxc.autotune.measurement import Measurement, RunOptions, Status
+from relaxc.autotune.records import Purpose
+from relaxc.autotune.search import RandomSearch
+from relaxc.autotune.session import Budget, Session, SessionOptions, open_session
+from relaxc.compiler import model_contest
+from relaxc.compiler.model_contest import ModelContest, champions, hold_model_contest
+from relaxc.targets.registry import CpuTarget, resolve
+from tests.autotune.conftest import DEFAULT, FakeMeasurer, toy_task, toy_time
+
+GAINS = {"large": 1.3, "small": 1.01}
 
 
-def state(*names: str) -> Any:
-    """All that a grouping asks of a task's state."""
-    return SimpleNamespace(task=SimpleNamespace(names=names))
+@pytest.fixture(scope="module")
+def native() -> CpuTarget:
+    return resolve("native")
 
 
-def grouped(order: str, *states: Any) -> list[list[str]]:
-    return [["".join(s.task.names) for s in group] for group in apart(states, list(order))]
+@pytest.fixture
+def tuned(tmp_path: Path, native: CpuTarget) -> Session:
+    """Two champions: one of a large gain, one of a small."""
+    tasks = [toy_task(name) for name in GAINS]
+    options = SessionOptions(tmp_path / "records", 1, RandomSearch(), Budget(trials=0))
+    session, _ = open_session(tasks, native, FakeMeasurer(dict.fromkeys(GAINS, toy_time)), options)
+    session.run()
+    for state, gain in zip(session.states, GAINS.values(), strict=True):
+        session.note_inside(Purpose.MODEL, state, [{**DEFAULT, "rows": 8}], [ran(1.0), ran(1 / gain)])
+    return session
 
 
-def test_neighbours_are_in_different_groups() -> None:
-    assert grouped("abcd", state("a"), state("b"), state("c"), state("d")) == [["a", "c"], ["b", "d"]]
+def ran(seconds: float) -> Measurement:
+    return Measurement(Status.OK, (seconds,) * 20)
 
 
-def test_kernels_that_are_never_neighbours_share_a_group() -> None:
-    assert grouped("axbxc", state("a"), state("b"), state("c")) == [["a", "b", "c"]]
+def hold(session: Session, monkeypatch: pytest.MonkeyPatch, *tuned: Measurement) -> ModelContest | None:
+    """A contest in which whole runs with the default take a second, and with champions what is given."""
+    answers = iter(tuned)
+    monkeypatch.setattr(model_contest, "built_with", lambda *_: None)
+    monkeypatch.setattr(model_contest, "whole_runs", lambda *_: [ran(1.0), next(answers)])
+    build: Any = None
+    return hold_model_contest(session, build, 1.0, RunOptions(1))
 
 
-def test_a_kernel_may_follow_itself() -> None:
-    assert grouped("aab", state("a"), state("b")) == [["a"], ["b"]]
+def names(session: Session) -> list[str]:
+    return [state.task.name for state in champions(session)]
 
 
-def test_all_names_of_a_kernel_count() -> None:
-    assert grouped("aybz", state("a", "z"), state("b")) == [["az"], ["b"]]
+def test_faster_runs_confirm_all(tuned: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hold(tuned, monkeypatch, ran(0.8)) == ModelContest(2, 0, 1.0, 0.8)
+    assert names(tuned) == ["large", "small"]
 
 
-def test_every_call_counts_with_the_one_behind_it() -> None:
-    ends = {"a": (0, 1), "b": (5, 7), "c": (7, 11)}
-    calls = [KernelCall(name, start * 10**9, end * 10**9, 0) for name, (start, end) in ends.items()]
-    assert with_next(calls) == pytest.approx({"a": 3.0, "b": 6.0, "c": 4.0})
-    assert with_next([*calls, calls[0]])["a"] == pytest.approx(4.0)
+def test_small_gains_go_first(tuned: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hold(tuned, monkeypatch, ran(1.25), ran(0.8)) == ModelContest(1, 1, 1.0, 0.8)
+    assert names(tuned) == ["large"]
+
+
+def test_then_all(tuned: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hold(tuned, monkeypatch, ran(1.25), ran(1.25)) == ModelContest(0, 2, 1.0, 1.0)
+    assert names(tuned) == []
+
+
+def test_a_model_that_crashes_or_computes_something_else_is_not_faster(
+    tuned: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong, crashed = Measurement(Status.WRONG_RESULT), Measurement(Status.RUN_ERROR)
+    assert hold(tuned, monkeypatch, wrong, crashed) == ModelContest(0, 2, 1.0, 1.0)
+
+
+def test_without_champions_there_is_no_contest(tuned: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(tuned, monkeypatch, ran(1.25), ran(1.25))
+    assert hold(tuned, monkeypatch) is None

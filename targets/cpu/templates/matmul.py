@@ -86,12 +86,12 @@ class MatmulTemplate:
             )
             for row_block, staged, unroll in choices:
                 yield MatmulConfig(tile, row_block, staged, unroll, prefetch=False)
-                if row_block == 0 and _prefetchable(workload, tile):
+                if _prefetchable(workload, tile, row_block):
                     yield MatmulConfig(tile, row_block, staged, unroll, prefetch=True)
 
     def default(self, workload: MatmulWorkload, machine: Machine) -> MatmulConfig:
         tile = best_tile(_problem(workload), machine)
-        sweep = _sweep(workload, tile)
+        sweep = _sweep(workload, tile, row_block=0)
         long = workload.inner is None or workload.inner >= STAGING_STEPS
         return MatmulConfig(
             tile,
@@ -112,7 +112,7 @@ class MatmulTemplate:
         accumulate(sch, anchor, reduction, tile, lane)
         if config.unroll > 1:
             sch.unroll(reduction[-1])
-        sweep = _sweep(workload, config.tile)
+        sweep = _sweep(workload, config.tile, config.row_block)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, reduction[-1], sweep)
 
@@ -143,7 +143,7 @@ def _problem(workload: MatmulWorkload) -> TileProblem:
     return TileProblem(workload.rows, workload.panels, (workload.inner or 0) * workload.lanes * 4)
 
 
-def _sweep(workload: MatmulWorkload, tile: RegisterTile) -> PanelSweep | None:
+def _sweep(workload: MatmulWorkload, tile: RegisterTile, row_block: int) -> PanelSweep | None:
     """How the tiles of rows go over a group of panels; None where they are symbolic or just packed."""
     if workload.rows is None or workload.inner is None or not workload.packed_before:
         return None
@@ -152,7 +152,7 @@ def _sweep(workload: MatmulWorkload, tile: RegisterTile) -> PanelSweep | None:
         panels=tile.vectors,
         steps=workload.inner,
         step_bytes=workload.lanes * 4,
-        row_axes=(RowTiles(workload.batch_axes, tile.rows, -(-workload.rows // tile.rows)),),
+        row_axes=(RowTiles(workload.batch_axes, tile.rows, row_block or -(-workload.rows // tile.rows)),),
     )
 
 
@@ -160,7 +160,9 @@ def _row_blocks(workload: MatmulWorkload, tile: RegisterTile) -> tuple[int, ...]
     if workload.rows is None or workload.panels is None or workload.panels == tile.vectors:
         return (0,)
     count = -(-workload.rows // tile.rows)
-    return (0, *(block for block in (1, 2, 4, 8, 16) if block < count and count % block == 0))
+    # With halves and quarters, threads share the rows, and all go through the same weights.
+    blocks = {1, 2, 4, 8, 16, count // 2, count // 4} - {0}
+    return (0, *sorted(block for block in blocks if block < count and count % block == 0))
 
 
 def _stagings(workload: MatmulWorkload, tile: RegisterTile) -> tuple[bool, ...]:
@@ -173,9 +175,9 @@ def _unrollings(workload: MatmulWorkload) -> tuple[int, ...]:
     return (1, *(steps for steps in (2, 4, 8) if inner is not None and inner % steps == 0 and steps < inner))
 
 
-def _prefetchable(workload: MatmulWorkload, tile: RegisterTile) -> bool:
+def _prefetchable(workload: MatmulWorkload, tile: RegisterTile, row_block: int) -> bool:
     """Whether a sweep over the rows has time to fetch the next group of panels."""
-    sweep = _sweep(workload, tile)
+    sweep = _sweep(workload, tile, row_block)
     return sweep is not None and sweep.lines_per_tile <= sweep.steps
 
 

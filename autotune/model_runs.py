@@ -1,0 +1,81 @@
+"""Timing whole runs of artifacts of one model, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..runtime import Executable, load
+from .cpu_claims import claimed_cpus
+from .isolation import Failure, FailureKind, IsolatedCalls
+from .measurement import Measurement, RunOptions, Status
+from .run_kernels import compare_results
+
+_RUNS_IN_TURN = 4
+_LEAST_TURNS, _MOST_TURNS = 3, 60
+_PATIENCE_SECONDS = 60.0
+# Errors of kernels add up from layer to layer.
+_LOOSER = 10.0
+_ROUNDING = {"bf16": 2.0**-7}
+
+
+def time_whole_runs(
+    artifacts: Sequence[Path], inputs: Mapping[str, Any], seconds: float, options: RunOptions
+) -> list[Measurement]:
+    """For each artifact the seconds of every run, and whether the results are those of the first one.
+
+    They run in turns, in one new process; where that dies, in one each.
+    """
+    with claimed_cpus(options.threads) as cpus:
+        calls = IsolatedCalls(run_in_turns, _PATIENCE_SECONDS + 4 * seconds)
+        (answer,) = calls([(tuple(artifacts), dict(inputs), seconds, options, cpus)])
+    if not isinstance(answer, Failure):
+        return answer
+    if len(artifacts) > 1:
+        return [found for path in artifacts for found in time_whole_runs([path], inputs, seconds, options)]
+    status = Status.TIMEOUT if answer.kind is FailureKind.TIMEOUT else Status.RUN_ERROR
+    return [Measurement(status, message=f"model: {answer.message}")]
+
+
+def run_in_turns(
+    artifacts: Sequence[Path],
+    inputs: Mapping[str, Any],
+    seconds: float,
+    options: RunOptions,
+    cpus: Collection[int],
+) -> list[Measurement]:
+    """As ``time_whole_runs``, in this process, on some CPUs."""
+    os.sched_setaffinity(0, cpus)
+    executables = [load(path, options.threads) for path in artifacts]
+    results = [_arrays(executable.run(inputs)) for executable in executables]
+    tolerance = _LOOSER * max(options.tolerance, _ROUNDING.get(executables[0].metadata["precision"], 0.0))
+    outcomes = [compare_results(each, results[0], tolerance) for each in results]
+    order = np.random.default_rng([options.seed, os.getpid()])
+    found: list[list[float]] = [[] for _ in executables]
+    deadline = time.monotonic() + seconds
+    for number in range(_MOST_TURNS):
+        if number >= _LEAST_TURNS and time.monotonic() > deadline:
+            break
+        for i in order.permutation(len(executables)):
+            # The first run of a turn finds the caches as another artifact left them.
+            found[i] += [_seconds(executables[i], inputs) for _ in range(_RUNS_IN_TURN + 1)][1:]
+    return [
+        Measurement(Status.OK, tuple(times)) if outcome.ok else outcome
+        for times, outcome in zip(found, outcomes, strict=True)
+    ]
+
+
+def _seconds(executable: Executable, inputs: Mapping[str, Any]) -> float:
+    start = time.perf_counter()
+    executable.run(inputs)
+    return time.perf_counter() - start
+
+
+def _arrays(results: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+    """The results that are plain tensors."""
+    return [value for value in results.values() if isinstance(value, np.ndarray)]
