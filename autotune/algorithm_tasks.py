@@ -51,9 +51,7 @@ def algorithm_tasks(
 ) -> list[AlgorithmTask]:
     """A task for each convolution that has a choice; how often a model calls it is given."""
     tasks = [
-        _task(extents, count, target, model_bytes)
-        for extents, count in calls.items()
-        if None not in (extents.batch, extents.height, extents.width)
+        _task(extents, count, target, model_bytes) for extents, count in calls.items() if not extents.guessed
     ]
     return [task for task in tasks if len(task.space) > 1]
 

@@ -12,7 +12,9 @@ from functools import partial
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import ir, relax, tirx
+from tvm.sym import Analyzer
 
 from .compute import winograd
 from .compute.conv2d import Conv2dGeometry, geometry_of
@@ -26,17 +28,24 @@ class Conv2dExtents:
     """The size of a convolution with a window of 3 x 3.
 
     Attributes:
-        batch: pictures; None where it is symbolic.
+        batch: pictures.
         channels: input channels.
         out_blocks: output channels, in vectors.
-        height, width: the output's extents; None where they are symbolic.
+        height, width: the output's extents.
+        guessed: whether some of these are symbolic. Then they are what they would be for one picture whose
+            sides are ``LIKELY_SIDE``.
     """
 
-    batch: int | None
+    batch: int
     channels: int
     out_blocks: int
-    height: int | None
-    width: int | None
+    height: int
+    width: int
+    guessed: bool = False
+
+
+LIKELY_SIDE = 320
+"""Of a picture, in pixels: what symbolic dimensions of a model stand for, where a size must be guessed."""
 
 
 ChooseTiling = Callable[[Conv2dExtents], Tiling | None]
@@ -58,9 +67,9 @@ def _lower(rewriter: CallRewriter, call: ir.Call, choose: ChooseTiling) -> relax
     geometry = geometry_of(kernel) if isinstance(kernel, tirx.PrimFunc) else None
     if geometry is None:
         return None
-    data, weight, *extents = call.args[1].fields  # of compound symbolic shapes
+    data, weight, *_ = call.args[1].fields  # and the parts of compound symbolic extents
     filters = constant_value(weight)
-    if extents or filters is None or not _applicable(data, filters, geometry):
+    if filters is None or not _applicable(data, filters, geometry):
         return None
     tiling = choose(_extents(call, filters))
     if tiling is None:
@@ -86,10 +95,20 @@ def _applicable(data: relax.Expr, filters: np.ndarray, geometry: Conv2dGeometry)
 
 
 def _extents(call: ir.Call, filters: np.ndarray) -> Conv2dExtents:
-    batch, out_blocks, height, width, _ = (_static(extent) for extent in call.ty.shape)
-    assert out_blocks is not None
-    return Conv2dExtents(batch, filters.shape[3], out_blocks, height, width)
+    batch, out_blocks, height, width, _ = call.ty.shape
+    guessed = not all(isinstance(extent, tirx.IntImm) for extent in (batch, height, width))
+    return Conv2dExtents(
+        int(batch) if isinstance(batch, tirx.IntImm) else 1,
+        filters.shape[3],
+        int(out_blocks),
+        _likely(height),
+        _likely(width),
+        guessed,
+    )
 
 
-def _static(extent: tirx.Expr) -> int | None:
-    return int(extent) if isinstance(extent, tirx.IntImm) else None
+def _likely(extent: tirx.Expr) -> int:
+    """``extent`` for a picture of a likely size."""
+    side = tirx.const(LIKELY_SIDE, extent.ty.dtype)
+    value = Analyzer().simplify(tvm_ffi.structural_map(extent, (tirx.Var, lambda _variable: side)))
+    return int(value) if isinstance(value, tirx.IntImm) else LIKELY_SIDE

@@ -19,6 +19,7 @@ import numpy as np
 from tvm import te, tirx
 
 from . import WORKLOAD
+from .conv2d import Conv2dGeometry
 
 WINDOW = 3
 """Taps of the filter along each axis."""
@@ -92,12 +93,43 @@ class Tiling:
 
     Attributes:
         tile: m, the extent of an output tile.
-        rows, columns: tiles in a block. The tiles of a block are the rows of one matrix multiplication.
+        count: tiles in a block, which are the rows of one matrix multiplication. Blocks take the tiles of a
+            map as they come, row after row.
     """
 
     tile: int
-    rows: int
-    columns: int
+    count: int
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of a map of ``height`` x ``width``, in blocks."""
+
+    tiling: Tiling
+    height: tirx.Expr
+    width: tirx.Expr
+
+    @property
+    def columns(self) -> tirx.Expr:
+        """Tiles in a row."""
+        return tirx.truncdiv(self.width + (self.tiling.tile - 1), self.tiling.tile)
+
+    @property
+    def blocks(self) -> tirx.Expr:
+        """The last one may have tiles behind the end of the map."""
+        return _ceil_div(_ceil_div(self.height, self.tiling.tile) * self.columns, self.tiling.count)
+
+    def corner(self, block: tirx.Expr, place: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
+        """The first row and column of the output that the tile at a place of a block computes."""
+        number, m = block * self.tiling.count + place, self.tiling.tile
+        # Truncating: TVM would look long for a proof that a symbolic quotient needs no rounding down.
+        return tirx.truncdiv(number, self.columns) * m, tirx.truncmod(number, self.columns) * m
+
+    def tile_of(self, h: tirx.Expr, w: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
+        """The block, and the place in it, of the tile that computes an element of the output."""
+        m, count = self.tiling.tile, self.tiling.count
+        number = tirx.floordiv(h, m) * self.columns + tirx.floordiv(w, m)
+        return _unanalysed(tirx.floordiv(number, count)), tirx.floormod(number, count)
 
 
 def winograd_conv2d_nchwc(
@@ -114,101 +146,94 @@ def winograd_conv2d_nchwc(
     Returns:
         [N, O/v, OH, OW, v].
     """
-    N, _, H, W, _ = x.shape
-    top, left, bottom, right = padding
-    OH, OW = H + (top + bottom - 2), W + (left + right - 2)
-    transformed = _transform_input(x, tiling, padding, (OH, OW))
-    products = _multiply(transformed, u, tiling)
-    return _transform_output(products, tiling, (N, OH, OW))
+    geometry = Conv2dGeometry((1, 1), padding, (1, 1), 1)
+    grid = TileGrid(tiling, *geometry.output_extents(x.shape[2], x.shape[3], WINDOW, WINDOW))
+    transformed = _transform_input(x, grid, padding)
+    return _transform_output(_multiply(transformed, u), grid)
 
 
-def _transform_input(
-    x: te.Tensor,
-    tiling: Tiling,
-    padding: tuple[int, int, int, int],
-    extents: tuple[tirx.Expr, tirx.Expr],
-) -> te.Tensor:
-    """B^T d B of all tiles: [N, row blocks, column blocks, m + 2, m + 2, C/b, tiles in a block, b]."""
-    m, size = tiling.tile, tiling.tile + WINDOW - 1
+def _transform_input(x: te.Tensor, grid: TileGrid, padding: tuple[int, int, int, int]) -> te.Tensor:
+    """B^T d B of all tiles: [N, blocks, m + 2, m + 2, C/b, tiles in a block, b]."""
+    tiling, size = grid.tiling, grid.tiling.tile + WINDOW - 1
     N, Cb, H, W, b = x.shape
-    recipe = _recipe(winograd_matrices(m).input)
-    blocks = [_ceil_div(e, m * n) for e, n in zip(extents, (tiling.rows, tiling.columns), strict=True)]
+    recipe = _recipe(winograd_matrices(tiling.tile).input)
     top, left, _, _ = padding
 
-    def pixel(n: tirx.Expr, c: tirx.Expr, h: tirx.Expr, w: tirx.Expr, lane: tirx.Expr) -> tirx.Expr:
+    def pixel(*index: tirx.Var) -> tirx.Expr:
+        n, block, c, t, r, s, lane = index
+        first_h, first_w = grid.corner(block, t)
+        h, w = first_h + r - top, first_w + s - left
         near_h, near_w = tirx.max(tirx.min(h, H - 1), 0), tirx.max(tirx.min(w, W - 1), 0)
         # Compared in this way, TVM does not take the clamping out: a Select reads whatever it then chooses.
         inside = tirx.all(near_h == h, near_w == w)
         return tirx.Select(inside, x(n, c, near_h, near_w, lane), tirx.const(0, x.dtype))
 
-    def columns(*index: tirx.Var) -> tirx.Expr:
-        n, hb, wb, c, row, i, w, lane = index
-        h = (hb * tiling.rows + row) * m - top
-        return recipe(i, lambda r: pixel(n, c, h + r, wb * (m * tiling.columns) + w - left, lane))
+    shape = (N, grid.blocks, Cb, tiling.count, size, size, b)
+    tiles = te.compute(shape, pixel, name="input_tiles")
 
-    width = m * tiling.columns + WINDOW - 1
-    half = te.compute((N, *blocks, Cb, tiling.rows, size, width, b), columns, name="transform_columns")
+    def columns(*index: tirx.Var) -> tirx.Expr:
+        n, block, c, t, i, s, lane = index
+        return recipe(i, lambda r: tiles(n, block, c, t, r, s, lane))
+
+    half = te.compute(shape, columns, name="transform_columns")
 
     def rows(*index: tirx.Var) -> tirx.Expr:
-        n, hb, wb, i, j, c, t, lane = index
-        row, column = tirx.floordiv(t, tiling.columns), tirx.floormod(t, tiling.columns)
-        return recipe(j, lambda s: half(n, hb, wb, c, row, i, column * m + s, lane))
+        n, block, i, j, c, t, lane = index
+        return recipe(j, lambda s: half(n, block, c, t, i, s, lane))
 
-    shape = (N, *blocks, size, size, Cb, tiling.rows * tiling.columns, b)
+    shape = (N, grid.blocks, size, size, Cb, tiling.count, b)
     return te.compute(shape, rows, name="transform_input")
 
 
-def _multiply(v: te.Tensor, u: te.Tensor, tiling: Tiling) -> te.Tensor:
-    """[N, O/v, row blocks, column blocks, m + 2, m + 2, tiles, v]."""
-    N, HB, WB, size, _, _, tiles, b = v.shape
+def _multiply(v: te.Tensor, u: te.Tensor) -> te.Tensor:
+    """[N, O/v, blocks, m + 2, m + 2, tiles in a block, v]."""
+    N, blocks, size, _, _, tiles, b = v.shape
     Oo, _, C, lanes = u.shape
     c = te.reduce_axis((0, C), "c")
 
     def multiply(*index: tirx.Var) -> tirx.Expr:
-        n, o, hb, wb, i, j, t, lane = index
-        source = v[n, hb, wb, i, j, tirx.floordiv(c, b), t, tirx.floormod(c, b)]
+        n, o, block, i, j, t, lane = index
+        source = v[n, block, i, j, tirx.floordiv(c, b), t, tirx.floormod(c, b)]
         return te.sum(source * u[o, i * size + j, c, lane], axis=c)
 
     return te.compute(
-        (N, Oo, HB, WB, size, size, tiles, lanes),
+        (N, Oo, blocks, size, size, tiles, lanes),
         multiply,
         name="winograd_conv2d",
         attrs={WORKLOAD: "winograd_conv2d"},
     )
 
 
-def _transform_output(
-    products: te.Tensor, tiling: Tiling, extents: tuple[tirx.Expr, tirx.Expr, tirx.Expr]
-) -> te.Tensor:
-    m = tiling.tile
-    N, Oo, HB, WB, size, _, tiles, lanes = products.shape
+def _transform_output(products: te.Tensor, grid: TileGrid) -> te.Tensor:
+    m = grid.tiling.tile
+    N, Oo, blocks, size, _, tiles, lanes = products.shape
     recipe = _recipe(winograd_matrices(m).output)
 
     def columns(*index: tirx.Var) -> tirx.Expr:
-        n, o, hb, wb, a, j, t, lane = index
-        return recipe(a, lambda i: products(n, o, hb, wb, i, j, t, lane))
+        n, o, block, a, j, t, lane = index
+        return recipe(a, lambda i: products(n, o, block, i, j, t, lane))
 
-    shape = (N, Oo, HB, WB, m, size, tiles, lanes)
+    shape = (N, Oo, blocks, m, size, tiles, lanes)
     half = te.compute(shape, columns, name="transform_product_columns")
 
-    def rows(n: tirx.Var, o: tirx.Var, h: tirx.Var, w: tirx.Var, lane: tirx.Var) -> tirx.Expr:
-        hb, row, a = _split_index(h, m, tiling.rows, HB)
-        wb, column, b = _split_index(w, m, tiling.columns, WB)
-        t = row * tiling.columns + column
-        return recipe(b, lambda j: half(n, o, hb, wb, a, j, t, lane))
+    def rows(*index: tirx.Var) -> tirx.Expr:
+        n, o, block, t, a, b, lane = index
+        return recipe(b, lambda j: half(n, o, block, a, j, t, lane))
 
-    whole = (N, Oo, HB * (m * tiling.rows), WB * (m * tiling.columns), lanes)
-    acc = te.compute(whole, rows, name="transform_output")
-    return te.compute((N, Oo, *extents[1:], lanes), lambda *i: acc(*i), name="crop")
+    acc = te.compute((N, Oo, blocks, tiles, m, m, lanes), rows, name="transform_output")
+
+    def crop(n: tirx.Var, o: tirx.Var, h: tirx.Var, w: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+        return acc(n, o, *grid.tile_of(h, w), tirx.floormod(h, m), tirx.floormod(w, m), lane)
+
+    return te.compute((N, Oo, grid.height, grid.width, lanes), crop, name="crop")
 
 
-def _split_index(
-    place: tirx.Var, m: int, tiles: int, blocks: tirx.Expr
-) -> tuple[tirx.Expr, tirx.Expr, tirx.Expr]:
-    """The block, the tile in it, and the element in that, where an element of the output lies."""
-    # The minimum changes nothing, but shows that the block exists where the extents are symbolic.
-    block = tirx.min(tirx.floordiv(place, m * tiles), blocks - 1)
-    return block, tirx.floormod(tirx.floordiv(place, m), tiles), tirx.floormod(place, m)
+def _unanalysed(index: tirx.Expr) -> tirx.Expr:
+    """``index``, so that TVM takes for granted that it lies in the buffer.
+
+    Of what it can analyse it wants to prove that, and fails if a symbolic extent is a factor.
+    """
+    return tirx.bitwise_and(index, tirx.const(-1, index.ty.dtype))
 
 
 def _ceil_div(extent: tirx.Expr, divisor: int) -> tirx.Expr:

@@ -22,7 +22,7 @@ CHOICE = "conv2d_algorithm"
 """What records call a choice of this kind, in the place of a template."""
 VERSION = 10 * Conv2dTemplate.version + WinogradConv2dTemplate.version
 """Changes with the templates whose kernels were compared."""
-DIRECT = {"tile": 0, "rows": 0, "columns": 0}
+DIRECT = {"tile": 0, "count": 0}
 _MOST_TILINGS = 6
 
 
@@ -30,7 +30,7 @@ def algorithms(extents: Conv2dExtents, machine: Machine) -> list[Tiling | None]:
     """What is worth measuring, the cost model's choice first: direct convolution (None) and several tilings.
 
     Tiles are no larger than the cost model would take, or 4: larger ones make larger errors. Extents are
-    known.
+    not guessed.
     """
     default = choose_tiling(extents, machine)
     largest = max(4, default.tile if default else 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 
 from ...passes.compute.winograd import WINDOW, Tiling
@@ -17,41 +19,56 @@ MOST_TILES = 64
 """In a block: what more would save of weight traffic, it would lose by leaving the second-level cache."""
 
 
+SCALES = (Fraction(1, 2), Fraction(1), Fraction(2))
+"""Of a map whose extents are guessed, for what it may be."""
+
+
 @cache
 def choose_tiling(extents: Conv2dExtents, machine: Machine) -> Tiling | None:
-    """The tiling with the least estimated time; None if direct is faster, or an extent is symbolic."""
-    if None in (extents.batch, extents.height, extents.width):
-        return None
-    costs = {tiling: _relative_cost(extents, tiling, machine) for tiling in tilings(extents)}
-    if not costs:
+    """The tiling with the least estimated time; None if direct is faster."""
+    sizes = [_scaled(extents, scale) for scale in SCALES] if extents.guessed else [extents]
+    direct = [direct_cycles(size, machine) for size in sizes]
+    if not all(direct):
         return None  # a picture without elements has no tiles
+    costs = {tiling: _relative_cost(sizes, direct, tiling, machine) for tiling in tilings(extents)}
     best = min(costs, key=costs.__getitem__)
-    return best if costs[best] < direct_cycles(extents, machine) else None
+    return best if costs[best] < 1 else None
 
 
-def _relative_cost(extents: Conv2dExtents, tiling: Tiling, machine: Machine) -> float:
-    return LEAST_GAIN[tiling.tile] * least_cycles(workload_of(extents, tiling, machine), machine)
+def _scaled(extents: Conv2dExtents, scale: Fraction) -> Conv2dExtents:
+    height, width = (max(1, round(extent * scale)) for extent in (extents.height, extents.width))
+    return replace(extents, height=height, width=width)
+
+
+def _relative_cost(
+    sizes: Sequence[Conv2dExtents], direct: Sequence[float], tiling: Tiling, machine: Machine
+) -> float:
+    """The mean part of the cycles of ``direct`` convolution."""
+    parts = (
+        least_cycles(workload_of(size, tiling, machine), machine) / cycles
+        for size, cycles in zip(sizes, direct, strict=True)
+    )
+    return LEAST_GAIN[tiling.tile] * sum(parts) / len(sizes)
 
 
 def tilings(extents: Conv2dExtents) -> Iterator[Tiling]:
-    """All ways to cut the output; the batch and the output's height and width are known."""
-    _, height, width = _known(extents)
+    """All ways to cut the output."""
     for tile in INPUT_CYCLES:
-        down, across = -(-height // tile), -(-width // tile)
-        for rows in range(1, min(down, MOST_TILES) + 1):
-            for columns in range(1, min(across, MOST_TILES // rows) + 1):
-                yield Tiling(tile, rows, columns)
+        for count in range(1, min(_tiles(extents, tile), MOST_TILES) + 1):
+            yield Tiling(tile, count)
+
+
+def _tiles(extents: Conv2dExtents, tile: int) -> int:
+    """Of one map."""
+    return -(-extents.height // tile) * -(-extents.width // tile)
 
 
 def workload_of(extents: Conv2dExtents, tiling: Tiling, machine: Machine) -> WinogradWorkload:
     """What the kernel of a convolution cut by ``tiling`` computes."""
-    batch, height, width = _known(extents)
-    down, across = -(-height // (tiling.tile * tiling.rows)), -(-width // (tiling.tile * tiling.columns))
     return WinogradWorkload(
         tiling.tile,
-        tiling.rows,
-        tiling.columns,
-        batch * down * across,
+        tiling.count,
+        extents.batch * -(-_tiles(extents, tiling.tile) // tiling.count),
         extents.out_blocks,
         extents.channels,
         machine.lanes("float32"),
@@ -59,11 +76,8 @@ def workload_of(extents: Conv2dExtents, tiling: Tiling, machine: Machine) -> Win
 
 
 def direct_cycles(extents: Conv2dExtents, machine: Machine) -> float:
-    """The estimate for direct convolution, in which cores share the rows of all groups of output channels.
-
-    The batch and the output's height and width are known.
-    """
-    batch, height, width = _known(extents)
+    """The estimate for direct convolution, in which cores share the rows of all groups of output channels."""
+    batch, height, width = extents.batch, extents.height, extents.width
     taps = WINDOW * WINDOW * extents.channels
     problem = TileProblem(width, extents.out_blocks, taps * machine.lanes("float32") * 4)
     tile = best_tile(problem, machine)
@@ -72,13 +86,3 @@ def direct_cycles(extents: Conv2dExtents, machine: Machine) -> float:
     weights = min(turns(rows, height), groups) * tile.vectors * problem.vector_bytes_reused
     products = rows * width * tile.vectors * taps
     return products * cycles_per_product(tile, problem, machine) + weights / MEMORY_BYTES
-
-
-def _known(extents: Conv2dExtents) -> tuple[int, int, int]:
-    batch, height, width = (_static(extent) for extent in (extents.batch, extents.height, extents.width))
-    return batch, height, width
-
-
-def _static(extent: int | None) -> int:
-    assert extent is not None, "symbolic convolutions are direct"
-    return extent

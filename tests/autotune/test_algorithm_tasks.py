@@ -37,7 +37,7 @@ def test_other_filters_are_found_out(native: CpuTarget) -> None:
     (task,) = algorithm_tasks({EXTENTS: 1}, native, model_bytes=0)
     direct, winograd = (
         build_kernel(task.candidate(knobs, native))
-        for knobs in ({"tile": 0, "rows": 0, "columns": 0}, {"tile": 4, "rows": 4, "columns": 4})
+        for knobs in ({"tile": 0, "count": 0}, {"tile": 4, "count": 16})
     )
     unmarked = replace(winograd, arguments=tuple(replace(a, windows=()) for a in winograd.arguments))
     _, wrong = run_kernels([direct, unmarked], RunOptions(1, repetitions=(1, 1), round_seconds=1e-6))
@@ -55,28 +55,28 @@ def test_filters_are_transformed_as_a_compilation_does_it() -> None:
 
 
 def test_symbolic_extents_leave_no_choice(native: CpuTarget) -> None:
-    assert algorithm_tasks({replace(EXTENTS, height=None): 1}, native, model_bytes=0) == []
+    assert algorithm_tasks({replace(EXTENTS, guessed=True): 1}, native, model_bytes=0) == []
 
 
 def test_a_model_says_how_often_it_calls_a_convolution() -> None:
-    asked: Asked[Conv2dExtents, Tiling] = Asked(lambda _extents: Tiling(4, 1, 1))
-    assert [asked(EXTENTS), asked(EXTENTS)] == [Tiling(4, 1, 1)] * 2
+    asked: Asked[Conv2dExtents, Tiling] = Asked(lambda _extents: Tiling(4, 1))
+    assert [asked(EXTENTS), asked(EXTENTS)] == [Tiling(4, 1)] * 2
     assert asked.calls == {EXTENTS: 2}
 
 
 @pytest.mark.parametrize(
     ("knobs", "chosen"),
     [
-        ({"tile": 4, "rows": 2, "columns": 2}, Tiling(4, 2, 2)),
-        ({"tile": 0, "rows": 0, "columns": 0}, None),
-        ({"tile": 5, "rows": 2, "columns": 2}, Tiling(4, 1, 1)),
-        ({"tile": 4, "rows": 2}, Tiling(4, 1, 1)),
+        ({"tile": 4, "count": 4}, Tiling(4, 4)),
+        ({"tile": 0, "count": 0}, None),
+        ({"tile": 5, "count": 4}, Tiling(4, 1)),
+        ({"tile": 4, "rows": 2, "columns": 2}, Tiling(4, 1)),
     ],
 )
 def test_a_compilation_takes_recorded_algorithms_and_refuses_what_is_none(
     knobs: dict[str, int], chosen: Tiling | None
 ) -> None:
-    default = Tiling(4, 1, 1)
+    default = Tiling(4, 1)
     champion = Standing(algorithm_knobs(default), knobs, gain=1.2, seconds=1e-3)
     tuned = TunedKernels({identify_choice(EXTENTS): champion})
     assert tuned.algorithm(EXTENTS, default) == chosen

@@ -74,14 +74,14 @@ def test_the_champion_is_compiled(model: Path, tmp_path: Path) -> None:
 
 def test_a_champion_over_another_default_is_ignored_with_a_note(model: Path, tmp_path: Path) -> None:
     records = tmp_path / "records"
-    append_record(records, contest(model, {"tile": 6, "rows": 1, "columns": 1}, DIRECT))
+    append_record(records, contest(model, {"tile": 6, "count": 1}, DIRECT))
     with pytest.warns(UserWarning, match="default that it was compared with has changed"):
         assert "winograd_conv2d" in templates(relaxc.compile(model, tuning_records=records))
 
 
 def test_without_winograd_no_record_brings_it_back(model: Path, tmp_path: Path) -> None:
     records = tmp_path / "records"
-    append_record(records, contest(model, None, {"tile": 4, "rows": 1, "columns": 7}))
+    append_record(records, contest(model, None, {"tile": 4, "count": 7}))
     options = CompileOptions(winograd=False)
     assert "winograd_conv2d" not in templates(relaxc.compile(model, tuning_records=records, options=options))
 

@@ -10,7 +10,12 @@ from tvm.script import relax as R
 
 from relaxc.passes.assign_layouts import assign_layouts
 from relaxc.passes.compute.winograd import POINTS, Tiling, winograd_matrices
-from relaxc.passes.lower_winograd_conv2d import Conv2dExtents, always_direct, lower_winograd_conv2d
+from relaxc.passes.lower_winograd_conv2d import (
+    LIKELY_SIDE,
+    Conv2dExtents,
+    always_direct,
+    lower_winograd_conv2d,
+)
 from tests.passes.module_summary import assert_same_results, normal, operators
 
 BLOCK = 4
@@ -24,6 +29,18 @@ class Convolution:
         with R.dataflow():
             a = R.nn.conv2d(x, R.const(WEIGHT), padding=(2, 0, 1, 1))
             r = (a,)
+            R.output(r)
+        return r
+
+
+@I.ir_module
+class SymbolicConvolution:
+    @R.function
+    def main(x: R.Tensor(("n", 6, "h", "w"), "float32")):
+        with R.dataflow():
+            a = R.nn.max_pool2d(x, pool_size=(2, 2), strides=(2, 2))
+            b = R.nn.conv2d(a, R.const(WEIGHT), padding=(1, 1))
+            r = (b,)
             R.output(r)
         return r
 
@@ -48,7 +65,7 @@ def lowered(module: tvm.IRModule, tiling: Tiling) -> tvm.IRModule:
 
 @pytest.mark.parametrize("tile", list(POINTS))
 def test_a_lowered_convolution_computes_the_same(tile: int) -> None:
-    after = lowered(Convolution, Tiling(tile, rows=1, columns=2))
+    after = lowered(Convolution, Tiling(tile, 2))
     assert operators(after) == ["pack_nchwc", "winograd_conv2d_nchwc", "unpack_nchwc"]
     assert_same_results(after, Convolution, normal(2, 6, 9, 14))
 
@@ -63,6 +80,18 @@ def test_the_choice_sees_the_extents_of_the_output() -> None:
     assert seen == [Conv2dExtents(batch=2, channels=6, out_blocks=2, height=10, width=13)]
 
 
+def test_the_choice_sees_what_symbolic_extents_are_for_a_picture_of_a_likely_size() -> None:
+    seen = []
+
+    def choose(extents: Conv2dExtents) -> None:
+        seen.append(extents)
+
+    lower_winograd_conv2d(assign_layouts(SymbolicConvolution, BLOCK), choose)
+    (extents,) = seen
+    half = LIKELY_SIDE // 2
+    assert extents == Conv2dExtents(1, 6, out_blocks=2, height=half, width=half, guessed=True)
+
+
 def test_without_a_tiling_a_convolution_stays_direct() -> None:
     before = assign_layouts(Convolution, BLOCK)
     tvm.ir.assert_structural_equal(lower_winograd_conv2d(before, always_direct), before)
@@ -70,7 +99,7 @@ def test_without_a_tiling_a_convolution_stays_direct() -> None:
 
 def test_strides_dilations_groups_and_other_windows_stay_direct() -> None:
     before = assign_layouts(OtherConvolutions, BLOCK)
-    tvm.ir.assert_structural_equal(lowered(OtherConvolutions, Tiling(4, 1, 1)), before)
+    tvm.ir.assert_structural_equal(lowered(OtherConvolutions, Tiling(4, 1)), before)
 
 
 @pytest.mark.parametrize("tile", list(POINTS))

@@ -28,11 +28,10 @@ from .blocks import (
 from .register_kernel import accumulate
 from .register_tile import RegisterTile
 from .spatial import schedule_rest
+from .tile_walk import walk_tiles
 from .winograd_schedule import WinogradConfig, WinogradWorkload, best_config, configs
 
 KIND = "winograd_conv2d"
-ROW_AXIS = 4
-"""The axis of the first transform that counts the rows of tiles in a block."""
 CACHE_PAGE = 1024
 """Elements of float32 after which first-level caches use the same lines again."""
 POSITION_SKEW = 80
@@ -56,20 +55,17 @@ class WinogradConv2dTemplate:
     """See the module's description."""
 
     name = "winograd_conv2d"
-    version = 2
+    version = 3
 
     def matches(self, sch: Schedule) -> WinogradWorkload | None:
         anchor = anchor_block(sch, KIND)
         if anchor is None:
             return None
-        extents = [extent for extent in loop_extents(sch, anchor) if extent is not None]
-        if len(extents) != len(loop_extents(sch, anchor)):
+        images, out_blocks, blocks, size, _, tiles, lanes, channels = loop_extents(sch, anchor)
+        if out_blocks is None or size is None or tiles is None or lanes is None or channels is None:
             return None
-        n, out_blocks, hb, wb, size, _, count, lanes, channels = extents
-        rows = loop_extents(sch, _producer(sch, _producer(sch, anchor)))[ROW_AXIS]
-        assert rows is not None
-        tile = size - WINDOW + 1
-        return WinogradWorkload(tile, rows, count // rows, n * hb * wb, out_blocks, channels, lanes)
+        all_blocks = None if images is None or blocks is None else images * blocks
+        return WinogradWorkload(size - WINDOW + 1, tiles, all_blocks, out_blocks, channels, lanes)
 
     def space(self, workload: WinogradWorkload, machine: Machine) -> Iterator[WinogradConfig]:
         return configs(workload, machine)
@@ -80,10 +76,12 @@ class WinogradConv2dTemplate:
 
     def apply(self, sch: Schedule, workload: WinogradWorkload, config: WinogradConfig) -> None:
         stages = _stages(sch)
-        schedule_rest(sch, *vars(stages).values())
+        tiles = _producer(sch, stages.input_columns)
+        schedule_rest(sch, tiles, *vars(stages).values())
         block, channels = _output(sch, stages, workload, config)
         sch.compute_at(stages.products, channels, preserve_unit_loops=True)
-        _input(sch, stages, workload, None if config.shared else block)
+        _input(sch, stages, None if config.shared else block)
+        _gather(sch, tiles, stages.input_columns, static=workload.blocks is not None)
         step = _products(sch, stages.products, workload, config.tile)
         if config.prefetch:
             mark_position_prefetch(sch, step, _sweep(workload, config.tile))
@@ -102,7 +100,7 @@ def transformed_filters(sch: Schedule) -> TransformedFilters | None:
     products = anchor_block(sch, KIND)
     if products is None:
         return None
-    size = loop_extents(sch, products)[4]
+    size = loop_extents(sch, products)[3]
     assert size is not None
     (filters,) = (r.source for r in sch.get(products).reads if is_parameter(sch, r.source))
     return TransformedFilters(filters, size - WINDOW + 1)
@@ -129,45 +127,54 @@ def _output(
     sch: Schedule, stages: _Stages, workload: WinogradWorkload, config: WinogradConfig
 ) -> tuple[LoopRV, LoopRV]:
     """Schedules the inverse transform; returns the loops over blocks of tiles and over output channels."""
-    n, o, h, w, lane = sch.get_loops(stages.output)
+    walk_tiles(sch, stages.output, workload.tile)
+    n, o, block, tile, a, b, lane = sch.get_loops(stages.output)
     o, o_inner = sch.split(o, [None, config.tile.vectors])
-    h, row, a = sch.split(h, [None, workload.rows, workload.tile])
-    w, column, b = sch.split(w, [None, workload.columns, workload.tile])
-    sch.reorder(n, h, w, o, o_inner, row, column, a, b, lane)
+    sch.reorder(n, block, o, o_inner, tile, a, b, lane)
     if config.shared:
-        block = o = parallelise_nest(sch, [n, h, w, o])
+        block = o = parallelise_nest(sch, [n, block, o])
     else:
-        block = parallelise_nest(sch, [n, h, w])
+        block = parallelise_nest(sch, [n, block])
     sch.vectorize(lane)
-    sch.compute_at(stages.output_tiles, column, preserve_unit_loops=True)
-    *_, b, lane = sch.get_loops(stages.output_tiles)
+    sch.compute_at(stages.output_tiles, tile, preserve_unit_loops=True)
+    *_, a, b, lane = sch.get_loops(stages.output_tiles)
     sch.vectorize(lane)
     sch.unroll(b)
-    sch.compute_at(stages.output_columns, column, preserve_unit_loops=True)
-    *_, a, j, tile, lane = sch.get_loops(stages.output_columns)
-    sch.reorder(tile, j, a, lane)
+    sch.compute_at(stages.output_columns, tile, preserve_unit_loops=True)
+    *_, a, j, place, lane = sch.get_loops(stages.output_columns)
+    sch.reorder(place, j, a, lane)
     sch.vectorize(lane)
     sch.unroll(a)
     return block, o
 
 
-def _input(sch: Schedule, stages: _Stages, workload: WinogradWorkload, block: LoopRV | None) -> None:
+def _input(sch: Schedule, stages: _Stages, block: LoopRV | None) -> None:
     """Schedules the transform of the input, within ``block`` or before everything else."""
     if block is not None:
         sch.compute_at(stages.input_tiles, block, preserve_unit_loops=True)
-    n, hb, wb, i, j, c, tile, lane = sch.get_loops(stages.input_tiles)[-8:]
-    row, column = sch.split(tile, [workload.rows, workload.columns])
-    sch.reorder(n, hb, wb, c, row, column, i, j, lane)
+    n, blocks, i, j, c, tile, lane = sch.get_loops(stages.input_tiles)[-7:]
+    sch.reorder(n, blocks, c, tile, i, j, lane)
     if block is None:
-        parallelise_nest(sch, [n, hb, wb, c])
+        parallelise_nest(sch, [n, blocks, c])
     sch.vectorize(lane)
     sch.unroll(j)
-    sch.storage_align(stages.input_tiles, 0, axis=4, factor=CACHE_PAGE, offset=POSITION_SKEW)
-    sch.compute_at(stages.input_columns, column, preserve_unit_loops=True)
-    *_, i, width, lane = sch.get_loops(stages.input_columns)
-    sch.reorder(width, i, lane)
+    sch.storage_align(stages.input_tiles, 0, axis=3, factor=CACHE_PAGE, offset=POSITION_SKEW)
+    sch.compute_at(stages.input_columns, tile, preserve_unit_loops=True)
+    *_, i, column, lane = sch.get_loops(stages.input_columns)
+    sch.reorder(column, i, lane)
     sch.vectorize(lane)
     sch.unroll(i)
+
+
+def _gather(sch: Schedule, tiles: SBlockRV, columns: SBlockRV, *, static: bool) -> None:
+    """Has ``columns``, scheduled, read the input itself, or a copy of a tile: where extents are symbolic, TVM
+    takes seconds to simplify what becomes of the conditions at the map's edges, once for each of the terms.
+    """
+    if static:
+        sch.compute_inline(tiles)
+        return
+    sch.compute_at(tiles, sch.get_loops(columns)[-4], preserve_unit_loops=True)
+    sch.vectorize(sch.get_loops(tiles)[-1])
 
 
 def _sweep(workload: WinogradWorkload, tile: RegisterTile) -> PositionSweep:
@@ -176,18 +183,18 @@ def _sweep(workload: WinogradWorkload, tile: RegisterTile) -> PositionSweep:
         panels=tile.vectors,
         steps=workload.channels,
         step_bytes=workload.lanes * 4,
-        rows=RowTiles(axis=6, rows=tile.rows, tiles=workload.tiles // tile.rows),
+        rows=RowTiles(axis=5, rows=tile.rows, tiles=workload.tiles // tile.rows),
     )
 
 
 def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, tile: RegisterTile) -> LoopRV:
     """Returns the innermost loop of the reduction."""
-    n, o, hb, wb, i, j, t, lane, c = sch.get_loops(products)[-9:]
+    n, o, block, i, j, t, lane, c = sch.get_loops(products)[-8:]
     t, t_inner = sch.split(t, [None, tile.rows])
-    sch.reorder(n, hb, wb, i, j, t, c, t_inner, o, lane)
+    sch.reorder(n, block, i, j, t, c, t_inner, o, lane)
     copy = sch.cache_write(products, 0, "local")
     sch.reverse_compute_at(copy, t, preserve_unit_loops=True)
-    *copy_loops, copy_lane = sch.get_loops(copy)[-8:]
+    *copy_loops, copy_lane = sch.get_loops(copy)[-7:]
     sch.vectorize(copy_lane)
     unroll_all(sch, copy_loops)
     whole = workload.channels % workload.lanes == 0

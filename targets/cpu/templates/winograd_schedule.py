@@ -28,6 +28,8 @@ HIDDEN = {64: 0.0, 32: 1.0}
 vector: narrow products ask for half as much in a cycle."""
 MEETING_CYCLES = 6000.0
 """Until all threads have heard that the next loop begins."""
+ASSUMED_BLOCKS = 8
+"""Blocks of tiles in a picture whose size is not known."""
 _WIDEST = 64
 COST_TOLERANCE = 0.02
 """Schedules whose estimates differ by less ran equally fast; the smaller tiles make less code."""
@@ -39,25 +41,24 @@ class WinogradWorkload:
 
     Attributes:
         tile: m.
-        rows, columns: tiles in a block.
-        blocks: of tiles, in all pictures of the batch.
+        tiles: in a block.
+        blocks: of tiles, in all pictures of the batch; None where that is symbolic.
         out_blocks: output channels, in vectors.
         channels: input channels.
         lanes: of an output and of an input block.
     """
 
     tile: int
-    rows: int
-    columns: int
-    blocks: int
+    tiles: int
+    blocks: int | None
     out_blocks: int
     channels: int
     lanes: int
 
     @property
-    def tiles(self) -> int:
-        """In a block."""
-        return self.rows * self.columns
+    def expected_blocks(self) -> int:
+        """Their number, or a guess."""
+        return ASSUMED_BLOCKS if self.blocks is None else self.blocks
 
     @property
     def positions(self) -> int:
@@ -121,11 +122,11 @@ def cycles(workload: WinogradWorkload, config: WinogradConfig, machine: Machine)
     group += _input_cycles(workload, machine)
     hidden = HIDDEN.get(machine.vector_bytes, 1.0) * products
     if not config.shared:
-        blocks = turns(workload.blocks, machine.cores)
+        blocks = turns(workload.expected_blocks, machine.cores)
         compute = blocks * (workload.in_blocks * transform + groups * group)
         return compute + _weight_cycles(workload, blocks * groups, vectors, hidden, machine)
-    visits = turns(workload.blocks * groups, machine.cores)
-    compute = turns(workload.blocks * workload.in_blocks, machine.cores) * transform + visits * group
+    visits = turns(workload.expected_blocks * groups, machine.cores)
+    compute = turns(workload.expected_blocks * workload.in_blocks, machine.cores) * transform + visits * group
     return (
         compute
         + _weight_cycles(workload, visits, vectors, hidden, machine)
@@ -164,7 +165,7 @@ def _input_cycles(workload: WinogradWorkload, machine: Machine) -> float:
 def _handing_over_cycles(workload: WinogradWorkload, blocks: int, machine: Machine) -> float:
     """To wait for the other cores, and to bring what they transformed of ``blocks`` blocks to a core."""
     one = workload.positions * workload.tiles * workload.in_blocks * workload.lanes * 4
-    all_blocks = one * workload.blocks
+    all_blocks = one * workload.expected_blocks
     foreign = 1.0 if all_blocks > machine.l2_bytes // 2 else 1 - 1 / machine.cores
     meeting = MEETING_CYCLES if machine.cores > 1 else 0.0
     return meeting + foreign * blocks * one / CACHED_BYTES

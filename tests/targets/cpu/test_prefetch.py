@@ -74,5 +74,5 @@ def test_winograds_convolution_fetches_the_filters_of_the_next_position(
 ) -> None:
     x = te.placeholder((1, 8, rows * 4, rows * 4, 16), name="x")
     u = te.placeholder((8, 36, 128, 16), name="u")
-    result = winograd_conv2d_nchwc(x, u, Tiling(4, rows, rows), (1, 1, 1, 1))
+    result = winograd_conv2d_nchwc(x, u, Tiling(4, rows * rows), (1, 1, 1, 1))
     assert prefetches(te.create_prim_func([x, u, result])) == fetched

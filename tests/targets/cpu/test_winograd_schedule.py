@@ -20,8 +20,8 @@ from relaxc.targets.cpu.winograd_costs import choose_tiling, tilings, workload_o
 
 AVX512 = Machine(cores=1, vector_bytes=64, vector_registers=32, features=frozenset({"avx512f"}))
 AVX2 = Machine(cores=1, vector_bytes=32, vector_registers=16, features=frozenset({"avx2"}))
-SMALL_MAP = WinogradWorkload(tile=4, rows=5, columns=5, blocks=1, out_blocks=4, channels=64, lanes=16)
-LARGE_MAP = WinogradWorkload(tile=4, rows=1, columns=10, blocks=80, out_blocks=4, channels=64, lanes=16)
+SMALL_MAP = WinogradWorkload(tile=4, tiles=25, blocks=1, out_blocks=4, channels=64, lanes=16)
+LARGE_MAP = WinogradWorkload(tile=4, tiles=10, blocks=80, out_blocks=4, channels=64, lanes=16)
 
 
 def on(cores: int) -> Machine:
