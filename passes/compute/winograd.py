@@ -117,7 +117,12 @@ class TileGrid:
     @property
     def blocks(self) -> tirx.Expr:
         """The last one may have tiles behind the end of the map."""
-        return _ceil_div(_ceil_div(self.height, self.tiling.tile) * self.columns, self.tiling.count)
+        return _ceil_div(self.tiles, self.tiling.count)
+
+    @property
+    def tiles(self) -> tirx.Expr:
+        """Of the map."""
+        return _ceil_div(self.height, self.tiling.tile) * self.columns
 
     def corner(self, block: tirx.Expr, place: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
         """The first row and column of the output that the tile at a place of a block computes."""

@@ -41,7 +41,7 @@ def algorithms(extents: Conv2dExtents, machine: Machine) -> list[Tiling | None]:
     }
     best: dict[int, Tiling] = {}
     for tiling in sorted(costs, key=costs.__getitem__):
-        best.setdefault(workload_of(extents, tiling, machine).blocks, tiling)
+        best.setdefault(workload_of(extents, tiling, machine).expected_blocks, tiling)
     ordered: list[Tiling | None] = [default, None, *list(best.values())[:_MOST_TILINGS]]
     return list(dict.fromkeys(ordered))
 

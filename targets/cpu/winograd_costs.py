@@ -11,7 +11,14 @@ from ...passes.compute.winograd import WINDOW, Tiling
 from ...passes.lower_winograd_conv2d import Conv2dExtents
 from .machine import Machine
 from .templates.register_tile import TileProblem, best_tile, cycles_per_product
-from .templates.winograd_schedule import INPUT_CYCLES, MEMORY_BYTES, WinogradWorkload, least_cycles, turns
+from .templates.winograd_schedule import (
+    GUARDED_ROWS,
+    INPUT_CYCLES,
+    MEMORY_BYTES,
+    WinogradWorkload,
+    least_cycles,
+    turns,
+)
 
 LEAST_GAIN = {4: 1.05, 6: 1.2}
 """How much faster than direct convolution an estimate must be. Larger tiles make larger errors."""
@@ -19,6 +26,9 @@ MOST_TILES = 64
 """In a block: what more would save of weight traffic, it would lose by leaving the second-level cache."""
 
 
+GUARDED_COUNTS = (16, 32)
+"""Tiles in a block where the size of a map is not known. Those behind its end are left out, so that only the
+second-level cache speaks for small blocks."""
 SCALES = (Fraction(1, 2), Fraction(1), Fraction(2))
 """Of a map whose extents are guessed, for what it may be."""
 
@@ -26,10 +36,10 @@ SCALES = (Fraction(1, 2), Fraction(1), Fraction(2))
 @cache
 def choose_tiling(extents: Conv2dExtents, machine: Machine) -> Tiling | None:
     """The tiling with the least estimated time; None if direct is faster."""
+    if 0 in (extents.batch, extents.height, extents.width):
+        return None  # a picture without elements has no tiles
     sizes = [_scaled(extents, scale) for scale in SCALES] if extents.guessed else [extents]
     direct = [direct_cycles(size, machine) for size in sizes]
-    if not all(direct):
-        return None  # a picture without elements has no tiles
     costs = {tiling: _relative_cost(sizes, direct, tiling, machine) for tiling in tilings(extents)}
     best = min(costs, key=costs.__getitem__)
     return best if costs[best] < 1 else None
@@ -52,9 +62,10 @@ def _relative_cost(
 
 
 def tilings(extents: Conv2dExtents) -> Iterator[Tiling]:
-    """All ways to cut the output."""
+    """All ways to cut the output; where its extents are guessed, a few that suit many."""
     for tile in INPUT_CYCLES:
-        for count in range(1, min(_tiles(extents, tile), MOST_TILES) + 1):
+        counts = range(1, min(_tiles(extents, tile), MOST_TILES) + 1)
+        for count in GUARDED_COUNTS if extents.guessed else counts:
             yield Tiling(tile, count)
 
 
@@ -64,11 +75,16 @@ def _tiles(extents: Conv2dExtents, tile: int) -> int:
 
 
 def workload_of(extents: Conv2dExtents, tiling: Tiling, machine: Machine) -> WinogradWorkload:
-    """What the kernel of a convolution cut by ``tiling`` computes."""
+    """What the kernel of a convolution cut by ``tiling`` computes.
+
+    Where extents are guessed, it leaves out tiles of a block that is larger than the map.
+    """
+    tiles = _tiles(extents, tiling.tile)
+    existing = -(-tiles // GUARDED_ROWS) * GUARDED_ROWS if extents.guessed else tiling.count
     return WinogradWorkload(
         tiling.tile,
-        tiling.count,
-        extents.batch * -(-_tiles(extents, tiling.tile) // tiling.count),
+        min(tiling.count, existing),
+        extents.batch * -(-tiles // tiling.count),
         extents.out_blocks,
         extents.channels,
         machine.lanes("float32"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import tvm_ffi
 from tvm import ir, tirx
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import Analyzer
 
 from ....passes.compute.winograd import TileGrid, Tiling
@@ -112,3 +112,53 @@ class _Moved:
 
     def _place(self, variable: tirx.Var) -> tirx.Expr:
         return self.places.get(variable, variable)
+
+
+def grid_of(sch: Schedule, last: SBlockRV, tiling: Tiling) -> TileGrid:
+    """The tiles of the map that ``last`` writes."""
+    _, _, height, width, _ = output_shape(sch, last)
+    return TileGrid(tiling, height, width)
+
+
+@dataclass(frozen=True)
+class TilePlace:
+    """The numbers of the axes of a block of loops that say which tile it is at.
+
+    Attributes:
+        stage: the block.
+        block: the axis that counts blocks of tiles.
+        place: the axis that counts tiles in one of them.
+    """
+
+    stage: SBlockRV
+    block: int
+    place: int
+
+
+def skip_missing_tiles(sch: Schedule, grid: TileGrid, loop: LoopRV, at: TilePlace) -> None:
+    """Leaves out iterations of ``loop`` whose tiles, or first one of several, lie behind the end of the map.
+
+    Nothing that is scheduled later may ask about blocks in ``loop``.
+    """
+    statement = sch.get(loop)
+    values = _first_values(statement, sch.get(at.stage))
+    exists = values[at.block] * grid.tiling.count + values[at.place] < grid.tiles
+    body = tirx.IfThenElse(exists, statement.body, None)
+    guarded = tirx.For(
+        statement.loop_var, statement.min, statement.extent, statement.kind, body, None, statement.annotations
+    )
+    sch.state.replace(sch.get_sref(loop), guarded)
+
+
+def _first_values(loop: tirx.For, block: SBlock) -> list[tirx.Expr]:
+    """The axes of ``block`` in the first iteration of the loops in ``loop``."""
+    inner: list[tirx.Var] = []
+    realizations: list[SBlockRealize] = []
+    tvm_ffi.structural_walk(
+        loop.body, [(tirx.For, lambda f: inner.append(f.loop_var)), (SBlockRealize, realizations.append)]
+    )
+    (realize,) = (r for r in realizations if r.block.same_as(block))
+    first = {variable: tirx.const(0, variable.ty.dtype) for variable in inner}
+    return [
+        tvm_ffi.structural_map(value, (tirx.Var, lambda v: first.get(v, v))) for value in realize.iter_values
+    ]

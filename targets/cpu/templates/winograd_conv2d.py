@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from ....passes.compute.winograd import WINDOW
+from ....passes.compute.winograd import WINDOW, Tiling
 from ..machine import Machine
 from ..prefetch import PositionSweep, RowTiles, mark_position_prefetch
 from .blocks import (
@@ -28,7 +28,7 @@ from .blocks import (
 from .register_kernel import accumulate
 from .register_tile import RegisterTile
 from .spatial import schedule_rest
-from .tile_walk import walk_tiles
+from .tile_walk import TilePlace, grid_of, skip_missing_tiles, walk_tiles
 from .winograd_schedule import WinogradConfig, WinogradWorkload, best_config, configs
 
 KIND = "winograd_conv2d"
@@ -82,9 +82,15 @@ class WinogradConv2dTemplate:
         sch.compute_at(stages.products, channels, preserve_unit_loops=True)
         _input(sch, stages, None if config.shared else block)
         _gather(sch, tiles, stages.input_columns, static=workload.blocks is not None)
-        step = _products(sch, stages.products, workload, config.tile)
+        register_tiles, step = _products(sch, stages.products, workload, config.tile)
         if config.prefetch:
             mark_position_prefetch(sch, step, _sweep(workload, config.tile))
+        if workload.blocks is None:
+            grid = grid_of(sch, stages.output, Tiling(workload.tile, workload.tiles))
+            input_tile, output_tile = (sch.get_loops(b)[-4] for b in (stages.input_tiles, stages.output))
+            skip_missing_tiles(sch, grid, input_tile, TilePlace(stages.input_tiles, block=1, place=5))
+            skip_missing_tiles(sch, grid, register_tiles, TilePlace(stages.products, block=2, place=5))
+            skip_missing_tiles(sch, grid, output_tile, TilePlace(stages.output, block=2, place=3))
 
 
 @dataclass(frozen=True)
@@ -187,8 +193,10 @@ def _sweep(workload: WinogradWorkload, tile: RegisterTile) -> PositionSweep:
     )
 
 
-def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, tile: RegisterTile) -> LoopRV:
-    """Returns the innermost loop of the reduction."""
+def _products(
+    sch: Schedule, products: SBlockRV, workload: WinogradWorkload, tile: RegisterTile
+) -> tuple[LoopRV, LoopRV]:
+    """Returns the loop over register tiles, and the innermost loop of the reduction."""
     n, o, block, i, j, t, lane, c = sch.get_loops(products)[-8:]
     t, t_inner = sch.split(t, [None, tile.rows])
     sch.reorder(n, block, i, j, t, c, t_inner, o, lane)
@@ -200,4 +208,4 @@ def _products(sch: Schedule, products: SBlockRV, workload: WinogradWorkload, til
     whole = workload.channels % workload.lanes == 0
     reduction = list(sch.split(c, [None, workload.lanes])) if whole else [c]
     accumulate(sch, products, reduction, [t_inner, o], lane)
-    return reduction[-1]
+    return t, reduction[-1]

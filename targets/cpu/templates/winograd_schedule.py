@@ -30,6 +30,8 @@ MEETING_CYCLES = 6000.0
 """Until all threads have heard that the next loop begins."""
 ASSUMED_BLOCKS = 8
 """Blocks of tiles in a picture whose size is not known."""
+GUARDED_ROWS = 8
+"""The most tiles in registers where the size of a map is not known: all are computed if one exists."""
 _WIDEST = 64
 COST_TOLERANCE = 0.02
 """Schedules whose estimates differ by less ran equally fast; the smaller tiles make less code."""
@@ -90,6 +92,8 @@ class WinogradConfig:
 def configs(workload: WinogradWorkload, machine: Machine) -> Iterator[WinogradConfig]:
     """All schedules."""
     for tile in tiles(_problem(workload), machine):
+        if workload.blocks is None and tile.rows > GUARDED_ROWS:
+            continue
         for shared, prefetch in itertools.product((False, True), repeat=2):
             yield WinogradConfig(tile, shared, prefetch)
 

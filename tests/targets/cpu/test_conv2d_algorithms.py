@@ -39,10 +39,10 @@ def test_records_hold_an_algorithm_as_integers(tiling: Tiling | None) -> None:
 @pytest.mark.parametrize(
     "knobs",
     [
-        {"tile": 5, "rows": 1, "columns": 1},  # no such tile
-        {"tile": 4, "rows": 15, "columns": 1},  # more tiles than the map has
-        {"tile": 4, "rows": 1},
-        {"tile": 4, "rows": 1, "columns": 1, "unroll": 2},
+        {"tile": 5, "count": 1},  # no such tile
+        {"tile": 4, "count": 65},  # more tiles than a block has
+        {"tile": 4},
+        {"tile": 4, "count": 1, "unroll": 2},
     ],
 )
 def test_knobs_that_are_no_algorithm_are_refused(knobs: dict[str, int]) -> None:
