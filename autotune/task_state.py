@@ -100,13 +100,15 @@ def load_states(tasks: Sequence[Task], records: Iterable[Record], target: Target
 def foreign_states(tasks: Sequence[Task], records: Iterable[Record], target: TargetKey) -> list[TaskState]:
     """States of the kernels of other models, to learn from: their spaces are what was tried.
 
-    Another template, or version of one, teaches nothing: its knobs and its workloads are others.
+    Another template, or version of one, teaches nothing: its knobs and its workloads are others. Nor does
+    a record from when a template's workloads had other numbers.
     """
     own = {task.kernel for task in tasks}
-    templates = {(kernel.template, kernel.version) for kernel in own}
+    numbers = {(task.kernel.template, task.kernel.version): set(task.workload) for task in tasks}
     groups: dict[KernelIdentity, list[Record]] = {}
     for record in records:
-        related = (record.kernel.template, record.kernel.version) in templates
+        names = numbers.get((record.kernel.template, record.kernel.version))
+        related = names == record.workload.keys() - {FLOPS, BYTES}
         if related and record.target == target and record.kernel not in own:
             groups.setdefault(record.kernel, []).append(record)
     tried = [group for group in groups.values() if any(record.purpose is Purpose.TRIAL for record in group)]

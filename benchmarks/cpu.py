@@ -2,7 +2,7 @@
 
 Run it as ``python -m benchmarks.cpu`` in the root folder, on a quiet machine. Every peer has a process of its
 own, they take turns, and a ratio above 1 says how much faster relaxc is than the fastest of the others.
-``--precision bf16`` compares relaxc and OpenVINO, both in bfloat16.
+``--precision bf16`` and ``fp16`` compare relaxc and OpenVINO, both in that type.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ WORKLOADS: dict[str, Workload] = {
 
 
 PEERS = ("relaxc", "onnxruntime", "openvino", "stock_tvm")
-_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ class OpenVinoModel:
     Args:
         model: an ONNX file.
         threads: of one call.
-        precision: ``"f32"`` or ``"bf16"``, what it computes in.
+        precision: ``"f32"``, ``"bf16"`` or ``"f16"``, what it computes in.
     """
 
     def __init__(self, model: Path, threads: int, precision: str = "f32") -> None:

@@ -24,7 +24,7 @@ import relaxc
 from .cpu import WORKLOADS
 
 Array: TypeAlias = NDArray[np.float64]
-PRECISIONS = ("bf16",)
+PRECISIONS = ("bf16", "fp16")
 INK = 0.3
 """The probability from which a pixel belongs to a text, as PP-OCR's detector is used."""
 

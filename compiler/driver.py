@@ -30,7 +30,7 @@ from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents, always_d
 from ..passes.pipeline import graph_passes, lower_allocations, lower_kernel_calls
 from ..passes.shared_results import shared_results
 from ..runtime import Executable, load
-from ..runtime.errors import RelaxcError
+from ..runtime.errors import RelaxcError, TargetError
 from ..runtime.processor import default_threads
 from ..runtime.signature import PlacedTensor, Signature
 from ..targets import registry
@@ -48,7 +48,7 @@ from .options import CompileOptions
 from .pass_runner import run_passes
 
 Array = np.ndarray[Any, Any]
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """The precisions of the contract that are available, and the types of the values between kernels."""
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto
 
@@ -169,6 +169,7 @@ def fuse(
     """
     _refuse_unavailable(precision)
     resolved = registry.resolve(target)
+    _require_conversions(precision, resolved)
     options.report("importing the model")
     imported = import_onnx(model, shapes, static_inputs)
     options.report("optimising the graph")
@@ -216,7 +217,14 @@ def _refuse_unavailable(precision: str) -> None:
     if precision not in ("fp32", "bf16", "fp16", "int8"):
         raise RelaxcError(f"unknown precision {precision!r}: choose one of fp32, bf16, fp16, int8")
     if precision not in PRECISIONS:
-        raise RelaxcError(f"precision {precision!r} is not available yet: choose fp32 or bf16")
+        raise RelaxcError(f"precision {precision!r} is not available yet: choose fp32, bf16 or fp16")
+
+
+def _require_conversions(precision: str, target: CpuTarget) -> None:
+    if precision == "fp16" and "f16c" not in target.machine.features:
+        raise TargetError(
+            f"precision 'fp16' needs F16C, which target CPU {target.mcpu!r} lacks: choose fp32, or x86-64-v3"
+        )
 
 
 def _generate_code(lowered: LoweredModel) -> GeneratedCode:

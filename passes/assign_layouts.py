@@ -26,7 +26,7 @@ from .layout_assigner import Blocked, LayoutAssigner, LayoutRule, feature_map_ch
 def assign_layouts(mod: tvm.IRModule, block: int, depth: int = 2) -> tvm.IRModule:
     """The pass; ``block`` is the number of channels in a block, a vector's lanes.
 
-    Convolutions of bfloat16 take ``depth`` channels in a step.
+    Convolutions of bfloat16 take ``depth`` channels in a step, those of float16 sum so many products in it.
     """
     for name, function in list(mod.functions_items()):
         if isinstance(function, relax.Function):

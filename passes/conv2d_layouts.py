@@ -58,7 +58,7 @@ def _dense_conv2d(
         return None
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
     clear = partial(conv2d_tiles, channels=weight.shape[1], clear=not assigner.idle_lanes_are_finite)
-    product = clear if tiles else conv2d.conv2d_nchwc
+    product = clear if tiles else _direct(assigner, weight)
     packed = layout.pack_conv2d_weight(weight, assigner.block, assigner.depth if tiles else 2)
     return _convolve(assigner, product, source, constant(packed), geometry, weight.shape[0])
 
@@ -80,7 +80,7 @@ def _grouped_conv2d(
     if source is None:
         return None
     packed = constant(layout.pack_conv2d_weight(weight, assigner.block))
-    return _convolve(assigner, conv2d.conv2d_nchwc, source.expr, packed, geometry, out_channels)
+    return _convolve(assigner, _direct(assigner, weight), source.expr, packed, geometry, out_channels)
 
 
 def _depthwise_conv2d(
@@ -89,14 +89,24 @@ def _depthwise_conv2d(
     source = assigner.as_blocked(data)
     if source is None:
         return None
-    # Multiplied in float32: there is nothing to add up in a dot product.
-    packed = constant(layout.pack_depthwise_weight(weight.astype(_sum_type(weight)), assigner.block))
-    return _convolve(assigner, conv2d.depthwise_conv2d_nchwc, source.expr, packed, geometry, weight.shape[0])
+    # Without pairs: there is nothing to add up in a dot product.
+    weight = weight.astype("float32") if weight.dtype.name == NARROW else weight
+    packed = constant(layout.pack_depthwise_weight(weight, assigner.block))
+    product = _direct(assigner, weight, conv2d.depthwise_conv2d_nchwc)
+    return _convolve(assigner, product, source.expr, packed, geometry, weight.shape[0])
+
+
+def _direct(
+    assigner: LayoutAssigner, weight: np.ndarray, definition: Callable[..., te.Tensor] = conv2d.conv2d_nchwc
+) -> Callable[..., te.Tensor]:
+    """``definition`` with sums of float16 as long as they may be."""
+    half = weight.dtype.name == "float16" and assigner.depth > 1
+    return partial(definition, half_terms=assigner.depth) if half else definition
 
 
 def _sum_type(operand: np.ndarray) -> str:
     """The type in which products of ``operand`` are added up."""
-    return "float32" if operand.dtype.name == NARROW else operand.dtype.name
+    return "float32" if operand.dtype.name in (NARROW, "float16") else operand.dtype.name
 
 
 def _convolve(

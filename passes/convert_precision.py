@@ -8,7 +8,9 @@ Every operator has a rule:
 - softmax and layer normalisation read and write narrow values and are computed in float32;
 - data movement and maximum pooling take the type of what they move;
 - everything else (reductions, losses, what has no rule) stays in float32, as do all operators that no narrow
-  value reaches, and the inputs and outputs of the graph.
+  value reaches, and the inputs and outputs of the graph;
+- where the narrow type has a smaller range than float32, what may leave it stays in float32, too
+  (``narrow_range``).
 
 Casts stand only where these meet, and fusion puts them into the kernels beside them. Constants that become
 narrow are rounded here, to nearest, ties to even.
@@ -27,6 +29,7 @@ from .compute.max_pool import LARGEST_WINDOW
 from .constants import constant, constant_value
 from .conv2d_layouts import FEW_CHANNELS
 from .elementwise import BINARY, UNARY
+from .narrow_range import NarrowRange
 from .operator_name import operator_name
 from .scoped_mutator import ScopedMutator
 from .tensor_types import element_type
@@ -54,11 +57,14 @@ class PrecisionConverter(ScopedMutator):
     def __init__(self, mod: tvm.IRModule, dtype: str) -> None:
         super().__init__(mod)
         self.dtype = dtype
+        self.range = NarrowRange(dtype)
         self.narrow: dict[relax.Var, relax.Var] = {}
-        self.learnt = [self.narrow]
+        self.copies: dict[relax.Var, relax.Var] = {}
+        self.learnt = [self.narrow, self.copies]
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         result = self._narrow_value(binding.value)
+        self.range.note(binding)
         if result is None:
             super().visit_var_binding_(binding)
             return
@@ -96,7 +102,12 @@ class PrecisionConverter(ScopedMutator):
             return constant(value.astype(self.dtype))
         if self.is_narrow(expr):
             return self.narrow[expr]
-        return self.builder_.emit(relax.op.astype(self.visit_expr(expr), self.dtype))
+        if isinstance(expr, relax.Var) and expr in self.copies:
+            return self.copies[expr]
+        copy = self.builder_.emit(relax.op.astype(self.visit_expr(expr), self.dtype))
+        if isinstance(expr, relax.Var):
+            self.copies[expr] = copy
+        return copy
 
     def rounded(self, wide: relax.Expr) -> relax.Expr:
         """``wide``, a float32 expression, in the narrow type."""
@@ -126,6 +137,8 @@ def _conv2d(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     attrs, weight = call.attrs, constant_value(call.args[1])
     if weight is None or not (_is_wide_tensor(call) and _is_wide_tensor(call.args[0])):
         return None
+    if not converter.range.holds(weight):
+        return None
     if not _multiplies_narrow(converter, call, weight):
         return converter.rounded(converter.in_wide(call))
     operands = [converter.in_narrow(arg) for arg in call.args]
@@ -137,8 +150,10 @@ def _conv2d(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
 def _multiplies_narrow(converter: PrecisionConverter, call: ir.Call, weight: np.ndarray) -> bool:
     """Whether the convolution has a kernel for narrow operands.
 
-    Dot products take pairs of channels, or pairs of columns where an input has few channels.
+    Dot products of bfloat16 take pairs of channels, or pairs of columns where an input has few channels.
     """
+    if converter.dtype != "bfloat16":
+        return True
     out_channels, channels = weight.shape[:2]
     groups = int(call.attrs.groups)
     if groups > 1 and channels == 1 and out_channels == groups:
@@ -150,6 +165,8 @@ def _multiplies_narrow(converter: PrecisionConverter, call: ir.Call, weight: np.
 
 def _matmul(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     if not all(_is_wide_tensor(arg) and arg.ty.ndim >= 2 for arg in (call, *call.args)):
+        return None
+    if not all(map(converter.range.holds_constant, call.args)):
         return None
     shape = call.args[0].ty.shape
     inner = None if shape is None else shape[-1]
@@ -172,6 +189,8 @@ def _elementwise(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | N
     operands = [arg for arg in call.args if constant_value(arg) is None and _is_tensor(arg)]
     if not (operands and _is_wide_tensor(call) and all(map(converter.is_narrow, operands))):
         return None
+    if converter.range.may_leave(call):
+        return None
     return converter.rounded(converter.in_wide(call))
 
 
@@ -184,6 +203,8 @@ def _moved(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     moved = [leaf for arg in call.args for leaf in _leaves(arg) if _is_wide_tensor(leaf)]
     variables = [leaf for leaf in moved if constant_value(leaf) is None]
     if not (variables and all(map(converter.is_narrow, variables))):
+        return None
+    if not all(map(converter.range.holds_constant, moved)):
         return None
     return ir.Call(call.op, [_move_operand(converter, arg) for arg in call.args], call.attrs)
 
@@ -203,6 +224,8 @@ def _take(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     table = constant_value(call.args[0])
     if table is None or table.ndim != 2 or not _is_wide_tensor(call.args[0]):
         return _moved(converter, call)
+    if not converter.range.holds(table):
+        return None
     return ir.Call(call.op, [_move_operand(converter, arg) for arg in call.args], call.attrs)
 
 
@@ -216,7 +239,12 @@ def _rows(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     data = call.args[0]
     axes = getattr(call.attrs, "axes", None) or [call.attrs.axis]
     last = len(axes) == 1 and int(axes[0]) % data.ty.ndim == data.ty.ndim - 1
-    return _moved(converter, call) if last and data.ty.ndim > 1 else None
+    if not last or data.ty.ndim < 2:
+        return None
+    if converter.range.is_that_of_float32 or converter.is_narrow(data) or not _is_wide_tensor(data):
+        return _moved(converter, call)
+    # Sums of residuals stay wide, but what has been normalised fits.
+    return converter.rounded(converter.in_wide(call))
 
 
 _MOVES = (

@@ -14,8 +14,9 @@ from functools import partial
 import tvm
 from tvm import ir, relax, te, tirx
 
-from .compute.attention import AttentionOperands, attention
+from .compute.attention import AttentionOperands, attention, with_widened_keys
 from .compute.attention_pairs import attention_pairs
+from .compute.widening import STORED, rounded, widen
 from .constants import constant_value
 from .operand_view import View, is_one, same, scaled, view_of
 from .rewrite import CallRewriter, CallRule, rewrite_calls
@@ -94,7 +95,7 @@ class Attention:
         *batch, queries, features = self.query.shape(query)
         keys, columns = self.value.shape(value)[-2:]
         operands = AttentionOperands(
-            query=partial(views[0].load, query),
+            query=lambda index: widen(views[0].load(query, index)),
             key=lambda index: views[1].load(key, [*index[:-2], index[-1], index[-2]]),
             value=partial(views[2].load, value),
             query_in_rows=self.query.innermost() == self.rank - 1,
@@ -107,8 +108,11 @@ class Attention:
             features=features,
             columns=int(columns),
         )
+        vectors = _vectors(queries, keys, lanes)
+        if str(query.dtype) == STORED:
+            return rounded(attention(with_widened_keys(operands), axes, lanes, vectors))
         definition = attention_pairs if narrow else attention
-        return definition(operands, axes, lanes, _vectors(queries, keys, lanes))
+        return definition(operands, axes, lanes, vectors)
 
 
 def fuse_attention(mod: tvm.IRModule, block: int, dtype: str = "float32") -> tvm.IRModule:

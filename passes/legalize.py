@@ -14,8 +14,8 @@ from .tensor_types import element_type
 
 LegalizeRule = Callable[[relax.BlockBuilder, ir.Call], relax.Expr]
 Definition = Callable[..., te.Tensor]
-NARROW = "bfloat16"
-ROW_TYPES = ("float32", NARROW)
+NARROW = ("bfloat16", "float16")
+ROW_TYPES = ("float32", *NARROW)
 """What the definitions of rows are written for."""
 
 
@@ -60,7 +60,7 @@ def _repeat(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
 def _max_pool2d(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
     """TVM stores a start value in the type of the result, which fails for bfloat16."""
     attrs = call.attrs
-    if element_type(call.args[0]) != NARROW:
+    if element_type(call.args[0]) not in NARROW:
         return _by_tvm(builder, call, "relax.nn.max_pool2d")
     size, strides, dilation = ((int(a), int(b)) for a, b in (attrs.pool_size, attrs.strides, attrs.dilation))
     window = PoolWindow(size, strides, dilation, (int(attrs.padding[0]), int(attrs.padding[1])))
@@ -92,12 +92,13 @@ def _layer_norm(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
 
 
 def _in_float32(definition: Definition) -> Definition:
-    """``definition`` for bfloat16, too: it computes in float32 and rounds its result."""
+    """``definition`` for narrow types, too: it computes in float32 and rounds its result."""
 
     def convert(*operands: te.Tensor) -> te.Tensor:
-        if operands[0].dtype != NARROW:
+        dtype = operands[0].dtype
+        if dtype not in NARROW:
             return definition(*operands)
-        return _cast(definition(*(_cast(operand, "float32") for operand in operands)), NARROW)
+        return _cast(definition(*(_cast(operand, "float32") for operand in operands)), dtype)
 
     return convert
 

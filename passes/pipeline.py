@@ -61,16 +61,19 @@ def graph_passes(
         block: channels or columns in a block of the packed layouts, a vector's lanes.
         dtype: the type of the values between kernels that are float32 in the module.
         choose_tiling: says which convolutions go by Winograd's method.
-        depth: elements that one step of a dot product of bfloat16 takes.
+        depth: elements that one step of a dot product of bfloat16 takes; products that are summed in float16.
         group_images: says which operators compute a batch in groups of images.
         choose_strassen: says which products go by Strassen's algorithm.
         choose_chain: says which chains around depthwise convolutions become one kernel.
     """
     transform = relax.transform
     narrowing = NamedPass("convert-precision", partial(convert_precision, dtype=dtype), required=True)
-    fusing = NamedPass("fuse-attention", partial(fuse_attention, block=block, dtype=dtype))
+    # Sums of float16 have twice the lanes of float32, in which attention computes.
+    lanes = block // 2 if dtype == "float16" and depth > 1 else block
+    fusing = NamedPass("fuse-attention", partial(fuse_attention, block=lanes, dtype=dtype))
     # With tiles, products by themselves are so much faster that fusing them into vectors' work does not pay.
-    narrowings = [*([fusing] if depth == 2 else []), narrowing]
+    tiles = dtype == "bfloat16" and depth > 2
+    narrowings = [*([] if tiles else [fusing]), narrowing]
     return (
         NamedPass("eliminate-common-subexpressions", transform.EliminateCommonSubexpr()),
         NamedPass("fold-constants", transform.FoldConstant()),

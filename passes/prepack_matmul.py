@@ -7,11 +7,11 @@ transposes that produced them, so that no transposed copy is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import tvm
-from tvm import ir, relax, tirx
+from tvm import ir, relax, te, tirx
 
 from .compute import NARROW_LANES, layout
 from .compute.layout import Array
@@ -24,14 +24,15 @@ from .tensor_types import element_type
 ROWS_THAT_FILL_TILES = 6
 PANELS_WORTH_ONE_MORE = 15
 NARROW = "bfloat16"
-PRODUCTS = (("float32", "float32"), (NARROW, "float32"))
+Definition = Callable[..., te.Tensor]
+PRODUCTS = (("float32", "float32"), (NARROW, "float32"), ("float16", "float32"))
 """The types of the operands and of the result that there are kernels for."""
 
 
 def prepack_matmul(mod: tvm.IRModule, block: int, depth: int = 2) -> tvm.IRModule:
     """The pass: ``matmul(x, W)`` with a constant W [K, N] reads W as [N / block, K, block] from now on.
 
-    Products of bfloat16 take ``depth`` elements of K in a step.
+    Products of bfloat16 take ``depth`` elements of K in a step; so many of float16 are summed in float16.
     """
     return rewrite_calls(mod, {"relax.matmul": partial(_matmul, block=block, depth=depth)})
 
@@ -43,10 +44,9 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> re
         return None
     if weight is None or weight.ndim != 2:
         return _batched(rewriter, call, block, depth)
-    narrow = element_type(data) == NARROW
-    depth = step_depth(shape[-1], depth) if narrow else depth
+    depth = step_depth(shape[-1], depth) if element_type(data) == NARROW else depth
     packed = constant(layout.pack_matmul_weight(_with_panels_for_tiles(weight, block), block, depth))
-    product_of = partial(matmul_packed_pairs, depth=depth) if narrow else matmul_packed
+    product_of = _definition(element_type(data), matmul_packed, matmul_packed_pairs, depth)
     columns = weight.shape[1]
     rows = _rows_worth_merging(shape)
     if rows is None:
@@ -74,10 +74,16 @@ def _batched(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> r
     (a, a_axes), (b, b_axes) = (_through_transpose(rewriter, operand) for operand in call.args)
     if len(b_axes) < 2 or b.ty.shape is None or a_axes[-1] != len(a_axes) - 1:
         return None
-    narrow = element_type(a) == NARROW
-    definition = partial(matmul_batched_pairs, depth=depth) if narrow else matmul_batched
+    definition = _definition(element_type(a), matmul_batched, matmul_batched_pairs, depth)
     product = partial(definition, a_axes=a_axes, b_axes=b_axes, lanes=block)
     return rewriter.builder_.call_te(product, a, b, primfunc_name_hint="matmul")
+
+
+def _definition(dtype: str, plain: Definition, pairs: Definition, depth: int) -> Definition:
+    """What multiplies operands of ``dtype``."""
+    if dtype == NARROW:
+        return partial(pairs, depth=depth)
+    return partial(plain, half_terms=depth) if dtype == "float16" and depth > 1 else plain
 
 
 def _through_transpose(rewriter: CallRewriter, operand: relax.Expr) -> tuple[relax.Expr, list[int]]:

@@ -7,12 +7,13 @@ whatever the number of keys, and keys and values are read where they are, by ele
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 
 from . import TILE_SLACK, WORKLOAD
 from .rows import exp_below_zero
+from .widening import widen
 
 ROW_AXIS = "relaxc.row_axis"
 """Which loop of the result runs over the queries: an annotation beside ``WORKLOAD``."""
@@ -78,6 +79,19 @@ def attention(operands: AttentionOperands, axes: Sequence[int], lanes: int, vect
 
     shape = [*batch, x.queries, x.columns]
     return te.compute([shape[axis] for axis in axes], normalised, name="attention_result")
+
+
+def with_widened_keys(operands: AttentionOperands) -> AttentionOperands:
+    """Keys and values stored in float16 are widened once, not again for each block of queries."""
+    x = operands
+
+    def stage(load: Load, width: tirx.Expr | int, name: str) -> Load:
+        shape = (*x.batch, x.keys, width)
+        wide = te.compute(shape, lambda *index: widen(load(index)), name=name)
+        return lambda index: wide(*index)
+
+    key, value = stage(x.key, x.features, "wide_keys"), stage(x.value, x.columns, "wide_values")
+    return replace(x, key=key, key_in_rows=True, value=value, value_in_rows=True)
 
 
 def blocks_of(queries: tirx.Expr | int, width: int) -> tirx.Expr | int:

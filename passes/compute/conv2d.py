@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from tvm import te, tirx
 from tvm.sym import Analyzer
 
 from . import NARROW_LANES, TILE_SLACK, WORKLOAD
+from .half_sums import HALF_SUMS, WindowTerms, window_terms
 from .pairs import as_number, bits, load_pair, pair_product
+from .widening import widen, widened
 
 GEOMETRY = "relaxc.conv2d_geometry"
 """The attribute in which a kernel that is one convolution carries its geometry, for later passes."""
@@ -59,7 +62,7 @@ def _windows(extent: tirx.Expr, window: int, stride: int) -> tirx.Expr:
     return Analyzer().simplify(tirx.floordiv(extent - window, stride) + 1)
 
 
-def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
+def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, half_terms: int = 1) -> te.Tensor:
     """Convolution with a blocked output.
 
     Args:
@@ -67,6 +70,7 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
         w: [O/v, R, S, I, v] with I = C / groups; O / groups must be a multiple of v where groups > 1. Or, for
             a blocked x in bfloat16, [O/v, R, S, I/2, v] of pairs (``pairs.py``).
         geometry: strides, padding, dilation, groups.
+        half_terms: up to how many products of float16 are summed in float16, before float32 sums of those.
 
     Returns:
         [N, O/v, OH, OW, v].
@@ -76,29 +80,54 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Ten
     flat = _is_flat(x, w, geometry)
     if flat and geometry.strides != (1, 1):
         x, geometry = _gather(x, geometry, OH, OW), replace(geometry, strides=(1, 1))
-    padded = _pad(x, geometry)
+    terms = window_terms(int(R), int(S), int(I), half_terms) if half_terms > 1 else None
+    padded = _pad(x, geometry, wide=terms is None)
     blocks_per_group = int(Oo) // geometry.groups
-    r, s, c = (te.reduce_axis((0, extent), name) for extent, name in ((R, "r"), (S, "s"), (I, "c")))
     (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
     H, W = (1, OH * OW) if flat else (OH, OW)
 
-    def multiply(n: tirx.Var, o: tirx.Var, h: tirx.Var, w_: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+    def product(place: Sequence[tirx.Expr], window: Sequence[tirx.Expr]) -> tirx.Expr:
+        (n, o, h, w_, lane), (r, s, c) = place, window
         oh, ow = h, tirx.min(w_, W - 1)
         if flat:
             oh, ow = tirx.floordiv(ow, OW), tirx.floormod(ow, OW)
         channel = c if geometry.groups == 1 else tirx.floordiv(o, blocks_per_group) * I + c
         ih = oh * stride_h + r * dilation_h
         iw = ow * stride_w + s * dilation_w
-        return te.sum(_product(padded, (n, channel, ih, iw), w(o, r, s, c, lane)), axis=[r, s, c])
+        return _product(padded, (n, channel, ih, iw), w(o, r, s, c, lane))
 
-    acc = te.compute(
-        (N, Oo, H, W + TILE_SLACK, v), multiply, name="conv2d_nchwc", attrs={WORKLOAD: "conv2d_nchwc"}
-    )
+    acc = _sums((N, Oo, H, W + TILE_SLACK, v), (R, S, I), product, terms)
 
     def cropped(n: tirx.Var, o: tirx.Var, h: tirx.Var, w_: tirx.Var, lane: tirx.Var) -> tirx.Expr:
         return acc(n, o, 0, h * OW + w_, lane) if flat else acc(n, o, h, w_, lane)
 
     return te.compute((N, Oo, OH, OW, v), cropped, name="crop")
+
+
+Product = Callable[[Sequence[tirx.Expr], Sequence[tirx.Expr]], tirx.Expr]
+
+
+def _sums(
+    shape: Sequence[tirx.Expr | int], window: Sequence[tirx.Expr], product: Product, terms: WindowTerms | None
+) -> te.Tensor:
+    """``product(place, window)`` summed over the window; by ``terms`` in float16 first, if given."""
+    attributes = {WORKLOAD: "conv2d_nchwc"}
+    lengths = (1, 1, 1) if terms is None else (terms.rows, terms.columns, terms.channels)
+    steps = [extent // length for extent, length in zip(map(int, window), lengths, strict=True)]
+    outer = [te.reduce_axis((0, extent), name) for extent, name in zip(steps, "rsc", strict=True)]
+    if terms is None:
+        multiply = lambda n, o, h, w_, lane: te.sum(product((n, o, h, w_, lane), outer), axis=outer)  # noqa: E731
+        return te.compute(shape, multiply, name="conv2d_nchwc", attrs=attributes)
+    inner = [te.reduce_axis((0, length), f"{name}_term") for length, name in zip(lengths, "rsc", strict=True)]
+
+    def short(*i: tirx.Var) -> tirx.Expr:
+        place = [step * n + term for step, n, term in zip(i[5:], lengths, inner, strict=True)]
+        return te.sum(product(i[:5], place), axis=inner)
+
+    sums = te.compute((*shape, *steps), short, name=HALF_SUMS)
+    return te.compute(
+        shape, lambda *i: te.sum(widen(sums(*i, *outer)), axis=outer), name="conv2d_nchwc", attrs=attributes
+    )
 
 
 def _is_flat(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> bool:
@@ -126,19 +155,25 @@ def _gather(x: te.Tensor, geometry: Conv2dGeometry, OH: tirx.Expr, OW: tirx.Expr
     return te.compute((*x.shape[:2], OH, OW, *x.shape[4:]), pixel, name="gather_pixels")
 
 
-def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
-    """Depthwise convolution: x [N, C/v, H, W, v], w [C/v, R, S, v]; returns [N, C/v, OH, OW, v]."""
+def depthwise_conv2d_nchwc(
+    x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, half_terms: int = 1
+) -> te.Tensor:
+    """Depthwise convolution: x [N, C/v, H, W, v], w [C/v, R, S, v]; returns [N, C/v, OH, OW, v].
+
+    A window of up to ``half_terms`` products of float16 is summed in float16.
+    """
     Co, R, S, v = w.shape
     N, OH, OW = x.shape[0], *geometry.output_extents(x.shape[2], x.shape[3], int(R), int(S))
-    padded = _pad(x, geometry)
+    half = 1 < half_terms >= int(R) * int(S)
+    padded = _pad(x, geometry, wide=not half)
     r, s = te.reduce_axis((0, R), "r"), te.reduce_axis((0, S), "s")
     (stride_h, stride_w), (dilation_h, dilation_w) = geometry.strides, geometry.dilation
 
     def multiply(n: tirx.Var, co: tirx.Var, oh: tirx.Var, ow: tirx.Var, lane: tirx.Var) -> tirx.Expr:
         ih = oh * stride_h + r * dilation_h
         iw = tirx.min(ow, OW - 1) * stride_w + s * dilation_w
-        value = tirx.Cast(w.dtype, as_number(padded(n, co, ih, iw, lane)))
-        return te.sum(value * w[co, r, s, lane], axis=[r, s])
+        value, weight = as_number(padded(n, co, ih, iw, lane)), w(co, r, s, lane)
+        return te.sum(value * (weight if half else widen(weight)), axis=[r, s])
 
     acc = te.compute(
         (N, Co, OH, OW + TILE_SLACK, v),
@@ -146,29 +181,31 @@ def depthwise_conv2d_nchwc(x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry)
         name="depthwise_conv2d_nchwc",
         attrs={WORKLOAD: "depthwise_conv2d_nchwc"},
     )
-    return te.compute((N, Co, OH, OW, v), lambda *i: acc(*i), name="crop")
+    return te.compute((N, Co, OH, OW, v), lambda *i: widen(acc(*i)), name="crop")
 
 
 def _product(x: te.Tensor, place: tuple[tirx.Expr, ...], weight: tirx.Expr) -> tirx.Expr:
     """What is at ``place`` times ``weight``; where that is a pair, the channel counts pairs, too."""
     n, c, h, w = place
     if str(weight.ty.dtype) != "int32":
-        return _load(x, n, c, h, w) * weight
+        value = _load(x, n, c, h, w)
+        return value * (weight if value.ty.dtype == weight.ty.dtype else widen(weight))
     pairs = x.shape[4] // 2
     return pair_product(load_pair(x, [n, tirx.floordiv(c, pairs), h, w, tirx.floormod(c, pairs) * 2]), weight)
 
 
 def _load(x: te.Tensor, n: tirx.Expr, c: tirx.Expr, h: tirx.Expr, w: tirx.Expr) -> tirx.Expr:
     if len(x.shape) == 4:
-        return x[n, c, h, w]
+        return x(n, c, h, w)
     block = x.shape[4]
-    return x[n, tirx.floordiv(c, block), h, w, tirx.floormod(c, block)]
+    return x(n, tirx.floordiv(c, block), h, w, tirx.floormod(c, block))
 
 
-def _pad(x: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
+def _pad(x: te.Tensor, geometry: Conv2dGeometry, wide: bool = True) -> te.Tensor:
+    """x with the zeros around it that ``geometry`` wants; ``wide`` makes float32 of float16."""
     top, left, bottom, right = geometry.padding
     if not any(geometry.padding):
-        return x
+        return widened(x) if wide else x
     H, W = x.shape[2], x.shape[3]
     narrow = str(x.dtype) == "bfloat16"
 
@@ -176,7 +213,7 @@ def _pad(x: te.Tensor, geometry: Conv2dGeometry) -> te.Tensor:
         h, w = index[2] - top, index[3] - left
         inside = tirx.all(h >= 0, h < H, w >= 0, w < W)
         value = x(*index[:2], h, w, *index[4:])
-        value = bits(value) if narrow else value
+        value = bits(value) if narrow else widen(value) if wide else value
         return tirx.if_then_else(inside, value, tirx.const(0, value.ty.dtype))
 
     shape = (*x.shape[:2], H + top + bottom, W + left + right, *x.shape[4:])

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
 from . import NARROW_LANES, TILE_SLACK, WORKLOAD
+from .half_sums import HALF_SUMS, terms_of
+from .widening import widen, widened
 
 PANEL_SLACK = 3
 """A tile may overrun a symbolic number of panels by so many."""
 
 
-def matmul_packed(x: te.Tensor, w: te.Tensor, columns: int) -> te.Tensor:
-    """x [..., M, K] times w, a [K, columns] matrix packed as [columns/v, K, v]; returns [..., M, columns]."""
+def matmul_packed(x: te.Tensor, w: te.Tensor, columns: int, half_terms: int = 1) -> te.Tensor:
+    """x [..., M, K] times w, a [K, columns] matrix packed as [columns/v, K, v]; returns [..., M, columns].
+
+    Up to ``half_terms`` products of float16 are summed in float16 before they go to the float32 sum.
+    """
     *batch, rows, K = x.shape
     panels, _, v = w.shape
-    k = te.reduce_axis((0, K), "k")
+    terms = terms_of(K, half_terms)
+    x = widened(x) if terms is None else x
     flat = _is_one_matrix(x, columns, int(v))
     matrix = [math.prod(map(int, (*batch, rows)))] if flat else [*batch, rows]
 
-    def multiply(*index: tirx.Var) -> tirx.Expr:
+    def product(index: Sequence[tirx.Expr], k: tirx.Expr) -> tirx.Expr:
         *outer, m, panel, lane = index
         row = [*outer, tirx.min(m, matrix[-1] - 1)]
-        return te.sum(x(*(_unfolded(row[0], x.shape[:-1]) if flat else row), k) * w[panel, k, lane], axis=k)
+        weight = w(panel, k, lane)
+        value = x(*(_unfolded(row[0], x.shape[:-1]) if flat else row), k)
+        return value * (widen(weight) if terms is None else weight)
 
-    shape = (*matrix[:-1], matrix[-1] + TILE_SLACK, panels, v)
-    acc = te.compute(shape, multiply, name="matmul_packed", attrs={WORKLOAD: "matmul_packed"})
+    acc = _sums((*matrix[:-1], matrix[-1] + TILE_SLACK, panels, v), K, product, terms, "matmul_packed")
 
     def crop(*index: tirx.Var) -> tirx.Expr:
         *row, n = index
@@ -66,8 +73,34 @@ def _unfolded(place: tirx.Expr, extents: Sequence[tirx.Expr]) -> list[tirx.Expr]
     return [place, *reversed(index)]
 
 
+def _sums(
+    shape: Sequence[tirx.Expr | int],
+    K: tirx.Expr,
+    product: Callable[[Sequence[tirx.Expr], tirx.Expr], tirx.Expr],
+    terms: int | None,
+    name: str,
+) -> te.Tensor:
+    """``product(index, k)`` summed over K; ``terms`` at a time in float16 first, if given."""
+    attributes = {WORKLOAD: "matmul_packed"}
+    if terms is None:
+        k = te.reduce_axis((0, K), "k")
+        return te.compute(shape, lambda *i: te.sum(product(i, k), axis=k), name=name, attrs=attributes)
+    step, term = te.reduce_axis((0, int(K) // terms), "k"), te.reduce_axis((0, terms), "term")
+    sums = te.compute(
+        (*shape, step.dom.extent),
+        lambda *i: te.sum(product(i[:-1], i[-1] * terms + term), axis=term),
+        name=HALF_SUMS,
+    )
+    return te.compute(shape, lambda *i: te.sum(widen(sums(*i, step)), axis=step), name=name, attrs=attributes)
+
+
 def matmul_batched(
-    a: te.Tensor, b: te.Tensor, a_axes: Sequence[int], b_axes: Sequence[int], lanes: int
+    a: te.Tensor,
+    b: te.Tensor,
+    a_axes: Sequence[int],
+    b_axes: Sequence[int],
+    lanes: int,
+    half_terms: int = 1,
 ) -> te.Tensor:
     """The product of two activations; the right-hand one is packed into panels on the way.
 
@@ -76,6 +109,7 @@ def matmul_batched(
         b: holds [..., K, N], its axes permuted. The leading axes of both broadcast.
         a_axes, b_axes: ``permute_dims(a, a_axes)`` is [..., M, K]; likewise for b.
         lanes: columns in a panel, a vector's lanes.
+        half_terms: as of ``matmul_packed``.
 
     Returns:
         [..., M, N].
@@ -83,26 +117,28 @@ def matmul_batched(
     (*a_batch, M, K), (*b_batch, _, N) = permuted(a.shape, a_axes), permuted(b.shape, b_axes)
     batch = broadcast(a_batch, b_batch)
     panels = tirx.floordiv(N + lanes - 1, lanes)
+    terms = terms_of(K, half_terms)
+    a = widened(a) if terms is None else a
 
     def panel(*index: tirx.Var) -> tirx.Expr:
         *outer, p, k, lane = index
         column = p * lanes + lane
         value = b(*original([*outer, k, column], b_axes))
-        return tirx.if_then_else(column < N, value, tirx.const(0, b.dtype))
+        value = widen(value) if terms is None else value
+        return tirx.if_then_else(column < N, value, tirx.const(0, value.ty.dtype))
 
     packed = te.compute((*b_batch, panels, K, lanes), panel, name="pack_panels")
-    k = te.reduce_axis((0, K), "k")
     static = isinstance(panels, tirx.IntImm)
 
-    def multiply(*index: tirx.Var) -> tirx.Expr:
+    def product(index: Sequence[tirx.Expr], k: tirx.Expr) -> tirx.Expr:
         *outer, m, p, lane = index
         row = [*aligned(outer, a_batch), tirx.min(m, M - 1), k]
         place = [*aligned(outer, b_batch), p if static else tirx.min(p, panels - 1), k, lane]
-        return te.sum(a(*original(row, a_axes)) * packed(*place), axis=k)
+        return a(*original(row, a_axes)) * packed(*place)
 
     overrun = 0 if static else PANEL_SLACK
     shape = (*batch, M + TILE_SLACK, panels + overrun, lanes)
-    acc = te.compute(shape, multiply, name="matmul_batched", attrs={WORKLOAD: "matmul_packed"})
+    acc = _sums(shape, K, product, terms, "matmul_batched")
 
     def crop(*index: tirx.Var) -> tirx.Expr:
         *row, n = index

@@ -15,6 +15,7 @@ from tvm import ir, tirx
 from tvm.ir.expr import TensorLoad
 from tvm.tirx.op import register_intrin_lowering
 
+from ...passes.compute.half_sums import MOST_TERMS
 from ...passes.compute.pairs import PAIR, PRODUCT, TILE_DEPTH, join_pair, pair_numbers, register_operator
 from ...passes.operator_name import operator_name
 from .llvm_code import with_llvm_code
@@ -22,6 +23,7 @@ from .machine import Machine
 
 INSTRUCTION = "avx512bf16"
 TILES = "amx-bf16"
+HALF_ARITHMETIC = "avx512fp16"
 
 DOT = "relaxc.bf16_dot"
 """(sum, a, b): the float32 sum + a.first * b.first + a.second * b.second of pairs a, b in one instruction."""
@@ -78,7 +80,7 @@ class Packing:
 
     Attributes:
         block: channels or columns in a block.
-        depth: elements that one step of a dot product takes.
+        depth: elements that one step of a dot product of bfloat16 takes; products that are summed in float16.
     """
 
     block: int
@@ -89,6 +91,9 @@ def packing_for(dtype: str, machine: Machine) -> Packing:
     """The packing for values of ``dtype`` between the kernels of ``machine``."""
     if dtype == "bfloat16" and TILES in machine.features:
         return Packing(TILE_DEPTH, TILE_DEPTH)
+    if dtype == "float16":
+        half = HALF_ARITHMETIC in machine.features
+        return Packing(machine.lanes("float16"), MOST_TERMS) if half else Packing(machine.lanes("float32"), 1)
     return Packing(machine.lanes("float32"), 2)
 
 

@@ -17,6 +17,7 @@ from ...passes.compute.rows import COLUMN_REDUCTION, ROW_REDUCTION
 from ...passes.operator_name import operator_name
 from .templates import strassen_matmul, winograd_conv2d
 from .templates.blocks import anchor_block, is_workload, loop_extents, root_blocks
+from .templates.half_sums import multiplication_of
 
 
 def flops(function: tirx.PrimFunc) -> int | None:
@@ -69,8 +70,16 @@ def _overrun_flops(sch: Schedule, anchor: SBlockRV) -> int:
     reduced = math.prod(
         int(var.dom.extent) for var in sch.get(anchor).iter_vars if var.iter_type == tirx.IterVar.CommReduce
     )
+    return _flops_a_step(sch, anchor) * (domain - kept * reduced)
+
+
+def _flops_a_step(sch: Schedule, anchor: SBlockRV) -> int:
+    """Of the reduction: a multiplication and an addition; two of each for a pair, more for a short sum."""
+    made = multiplication_of(sch, anchor)
+    if made.terms > 1:
+        return 2 * made.terms + 1
     in_pairs = any(str(read.source.dtype) == "int32" for read in sch.get(anchor).reads)
-    return (4 if in_pairs else 2) * (domain - kept * reduced)
+    return 4 if in_pairs else 2
 
 
 def _known(extent: int | None) -> int:

@@ -75,7 +75,9 @@ def round_by_instruction(function: tirx.PrimFunc, machine: Machine) -> tirx.Prim
     rounded = []
 
     def convert(cast: tirx.Cast) -> tirx.Expr:
-        return tirx.reinterpret("bfloat16", rounded_bits(cast.value)) if _narrows(cast) else cast
+        if not _narrows(cast) or str(cast.ty.dtype) != "bfloat16":
+            return cast
+        return tirx.reinterpret("bfloat16", rounded_bits(cast.value))
 
     def note(call: ir.Call) -> None:
         if operator_name(call) == ROUND:
@@ -106,4 +108,4 @@ def round_once(function: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def _narrows(cast: tirx.Cast) -> bool:
-    return str(cast.ty.dtype) == "bfloat16" and str(cast.value.ty.dtype) == "float32"
+    return str(cast.ty.dtype) in ("bfloat16", "float16") and str(cast.value.ty.dtype) == "float32"

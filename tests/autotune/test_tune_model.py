@@ -18,7 +18,7 @@ from relaxc.autotune.tasks import extract_tasks
 from relaxc.compiler.cli import main
 from relaxc.compiler.driver import fuse
 from relaxc.compiler.options import CompileOptions
-from relaxc.runtime.processor import default_threads
+from relaxc.runtime.processor import default_threads, missing_features
 from relaxc.targets.registry import resolve
 
 
@@ -170,7 +170,7 @@ def test_the_kernels_are_those_of_a_compilation_with_the_same_options(
     product: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model, weights = product
-    for precision, inner in (("fp32", 64), ("bf16", 32)):
+    for precision, inner in (("fp32", 64), ("bf16", 32), ("fp16", _STEPS_OF_FP16)):
         records = tmp_path / f"{precision}.records"
         command = ["tune", str(model), "-o", str(records), "--static-inputs", str(weights), "--threads", "1"]
         assert _run([*command, "--precision", precision, "--trials", "1", "--search", "random"]) == 0
@@ -180,6 +180,9 @@ def test_the_kernels_are_those_of_a_compilation_with_the_same_options(
         assert trial.workload["inner"] == inner  # bf16 goes in pairs
     assert _run(["tune", str(model), "--precision", "int8"]) == 1
     assert "int8" in capfd.readouterr().err
+
+
+_STEPS_OF_FP16 = 64 if missing_features(["avx512_fp16"]) else 2
 
 
 def _run(arguments: list[str]) -> int:

@@ -51,6 +51,24 @@ def test_a_model_becomes_an_artifact_that_runs(command: Any, gemm_model: Path, t
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.so"]
 
 
+def test_a_model_in_fp16_runs_with_half_the_weights(command: Any, gemm_model: Path, tmp_path: Path) -> None:
+    output, results = tmp_path / "model.so", tmp_path / "y.npz"
+    assert command("compile", gemm_model, "-o", output, "--precision", "fp16").code == 0
+    assert relaxc.load(output).metadata["precision"] == "fp16"
+    assert "float16" in {weight["dtype"] for weight in relaxc.load(output).metadata["weights"]}
+    x = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    assert command("run", output, "--inputs", tmp_path / "x.npz", "--outputs", results).code == 0
+    np.testing.assert_allclose(np.load(results)["y"], expected(gemm_model, x), rtol=0.002, atol=0.005)
+
+
+def test_a_target_without_conversions_has_no_fp16(command: Any, gemm_model: Path) -> None:
+    target = json.dumps({"kind": "llvm", "mcpu": "nehalem"})
+    done = command("compile", gemm_model, "--target", target, "--precision", "fp16")
+    assert done.code == 1
+    assert "needs F16C, which target CPU 'nehalem' lacks" in done.err
+
+
 def test_the_same_input_gives_the_same_bytes(command: Any, gemm_model: Path, tmp_path: Path) -> None:
     for name in ("a.so", "b.so"):
         assert command("compile", gemm_model, "-o", tmp_path / name).code == 0

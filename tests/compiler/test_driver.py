@@ -154,27 +154,44 @@ def test_every_kernel_is_in_the_signature() -> None:
     assert all(kernel["flops"] is not None and kernel["bytes_moved"] for kernel in kernels)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_precision_that_is_missing_is_refused(precision: str) -> None:
-    with pytest.raises(RelaxcError, match=precision):
-        relaxc.compile(MODEL, precision=precision)
+def test_a_precision_that_is_missing_is_refused() -> None:
+    with pytest.raises(RelaxcError, match="int8"):
+        relaxc.compile(MODEL, precision="int8")
 
 
-def test_bf16_gives_nearly_the_results_of_fp32_in_float32() -> None:
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.02), ("fp16", 0.003)])
+def test_narrow_precisions_give_nearly_the_results_of_fp32_in_float32(
+    precision: str, tolerance: float
+) -> None:
     feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 12, 10)).astype(np.float32)}
-    wide, narrow = (relaxc.compile(MODEL, precision=precision) for precision in ("fp32", "bf16"))
+    wide, narrow = (relaxc.compile(MODEL, precision=p) for p in ("fp32", precision))
     assert narrow.outputs == wide.outputs
     for name, expected in wide.run(feed).items():
         assert narrow.run(feed)[name].dtype == np.float32
-        np.testing.assert_allclose(narrow.run(feed)[name], expected, atol=0.02 * np.abs(expected).max())
+        np.testing.assert_allclose(narrow.run(feed)[name], expected, atol=tolerance * np.abs(expected).max())
 
 
-def test_bf16_halves_the_weights(tmp_path: Path) -> None:
+def test_narrow_precisions_halve_the_weights() -> None:
     sizes = {}
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "fp16"):
         weights = relaxc.compile(MODEL, precision=precision).metadata["weights"]
         sizes[precision] = sum(np.prod(w["shape"]) * np.dtype(w["dtype"]).itemsize for w in weights)
     assert sizes["bf16"] < sizes["fp32"]
+    assert sizes["fp16"] < sizes["fp32"]
+
+
+def test_fp16_multiplies_in_float16_where_the_processor_can() -> None:
+    there, elsewhere = (
+        emit(MODEL, "asm", target=t, precision="fp16") for t in ("sapphirerapids", "x86-64-v4")
+    )
+    assert "vfmadd231ph" in there
+    assert "vfmadd231ph" not in elsewhere
+    assert "vcvtph2ps" in elsewhere
+
+
+def test_fp16_is_refused_where_the_processor_cannot_convert_it() -> None:
+    with pytest.raises(TargetError, match="needs F16C, which target CPU 'nehalem' lacks"):
+        emit(MODEL, "asm", target={"kind": "llvm", "mcpu": "nehalem"}, precision="fp16")
 
 
 def test_bf16_uses_the_processors_dot_products_where_it_has_them() -> None:

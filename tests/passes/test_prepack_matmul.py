@@ -8,6 +8,7 @@ import tvm
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from relaxc.passes.compute import layout
 from relaxc.passes.constants import constant_value
 from relaxc.passes.prepack_matmul import prepack_matmul
 from tests.passes.module_summary import assert_same_results, bindings, normal, operators
@@ -158,20 +159,27 @@ def test_other_types_stay() -> None:
     tvm.ir.assert_structural_equal(prepack_matmul(Double, BLOCK), Double)
 
 
-def test_narrow_operands_of_a_wide_result_stay() -> None:
+@pytest.mark.parametrize(("result", "is_packed"), [("float32", True), ("float16", False)])
+def test_float16_weights_of_a_wide_result_are_packed_as_they_are(result: str, is_packed: bool) -> None:
     weight = WEIGHT.astype(np.float16)
 
     @I.ir_module
-    class Wide:
+    class Half:
         @R.function
         def main(x: R.Tensor((5, 6), "float16")):
             with R.dataflow():
-                y = R.matmul(x, R.const(weight), out_dtype="float32")
+                y = R.matmul(x, R.const(weight), out_dtype=result)
                 r = (y,)
                 R.output(r)
             return r
 
-    tvm.ir.assert_structural_equal(prepack_matmul(Wide, BLOCK), Wide)
+    after = prepack_matmul(Half, BLOCK)
+    if is_packed:
+        packed = bindings(after)[0].args[1].fields[1].value.numpy()
+        np.testing.assert_array_equal(packed, layout.pack_matmul_weight(weight, BLOCK))
+        assert packed.dtype == np.float16
+    else:
+        tvm.ir.assert_structural_equal(after, Half)
 
 
 def test_a_stack_of_constant_matrices_is_packed_by_the_kernel() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import ml_dtypes
+import ml_dtypes  # noqa: F401 - registers bfloat16 with NumPy
 import numpy as np
 from tvm import relax
 
@@ -12,8 +12,8 @@ from tests.targets.kernel_workloads import Workload
 from tests.targets.numpy_reference import Window, conv2d
 
 
-def rounded(array: np.ndarray) -> np.ndarray:
-    return array.astype(ml_dtypes.bfloat16)
+def rounded(array: np.ndarray, dtype: str = "bfloat16") -> np.ndarray:
+    return array.astype(np.dtype(dtype))
 
 
 def scores(
@@ -47,7 +47,7 @@ def convolution(
         f"{shape} = {x.shape} * {weight.shape}, {window}, groups {groups}",
         lambda data: relax.op.nn.conv2d(
             data,
-            relax.const(weight, "bfloat16"),
+            relax.const(weight, weight.dtype.name),
             strides=window.strides,
             padding=window.padding,
             dilation=window.dilation,

@@ -19,7 +19,7 @@ from relaxc.passes.fuse_separable_conv2d import ChooseChain, never_fused
 from relaxc.passes.lower_strassen_matmul import ChooseStrassen, never_strassen
 from relaxc.passes.lower_winograd_conv2d import ChooseTiling, always_direct
 from relaxc.passes.pipeline import graph_passes, lower_to_virtual_machine
-from relaxc.targets.cpu.dot_products import packing_for
+from relaxc.targets.cpu.dot_products import Packing, packing_for
 from relaxc.targets.cpu.schedule_kernels import schedule_kernels
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from relaxc.targets.registry import resolve
@@ -70,11 +70,12 @@ def check_random(
     dtype: str = "float32",
     choose_strassen: ChooseStrassen = never_strassen,
     choose_chain: ChooseChain = never_fused,
+    packing: Packing | None = None,
 ) -> None:
     """Compiles ``count`` random workloads together; fails with a list of those that are wrong."""
     generator = np.random.default_rng(seed)
     workloads = [draw(generator) for _ in range(count)]
-    check(workloads, target, choose_tiling, tolerance, dtype, choose_strassen, choose_chain)
+    check(workloads, target, choose_tiling, tolerance, dtype, choose_strassen, choose_chain, packing)
 
 
 def check(
@@ -85,12 +86,15 @@ def check(
     dtype: str = "float32",
     choose_strassen: ChooseStrassen = never_strassen,
     choose_chain: ChooseChain = never_fused,
+    packing: Packing | None = None,
 ) -> None:
     """Compiles ``workloads`` together; fails with a list of those that are wrong.
 
-    ``dtype`` is that of values between kernels which are float32 in the workloads.
+    ``dtype`` is that of values between kernels which are float32 in the workloads; ``packing`` may be that of
+    another machine.
     """
-    compiled = CompiledWorkloads(workloads, target, choose_tiling, dtype, choose_strassen, choose_chain)
+    choices = choose_tiling, dtype, choose_strassen, choose_chain
+    compiled = CompiledWorkloads(workloads, target, *choices, packing)
     failures = [
         f"{workload.description}: {error}"
         for number, workload in enumerate(workloads)
@@ -110,11 +114,13 @@ class CompiledWorkloads:
         dtype: str = "float32",
         choose_strassen: ChooseStrassen = never_strassen,
         choose_chain: ChooseChain = never_fused,
+        packing: Packing | None = None,
     ) -> None:
         resolved = resolve(target)
         module = _module(workloads)
         with resolved.tvm_target:
-            packing = packing_for(_widest_use(workloads) if dtype == "float32" else dtype, resolved.machine)
+            used = _widest_use(workloads) if dtype == "float32" else dtype
+            packing = packing or packing_for(used, resolved.machine)
             passes = graph_passes(
                 packing.block,
                 dtype,
@@ -153,9 +159,9 @@ class CompiledWorkloads:
 
 
 def _widest_use(workloads: Sequence[Workload]) -> str:
-    """bfloat16 if one of the workloads takes it: all of them then lie in memory as it wants."""
+    """A narrow type if one of the workloads takes it: all of them then lie in memory as it wants."""
     dtypes = {array.dtype.name for workload in workloads for array in workload.inputs}
-    return "bfloat16" if "bfloat16" in dtypes else "float32"
+    return next((narrow for narrow in ("bfloat16", "float16") if narrow in dtypes), "float32")
 
 
 def _name(number: int) -> str:

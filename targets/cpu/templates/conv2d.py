@@ -23,6 +23,7 @@ from .blocks import (
     loop_extents,
     parallelise_nest,
 )
+from .half_sums import accumulate_half_sums, multiplication_of
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import pad_within, padding_block, schedule_rest
@@ -34,7 +35,8 @@ KIND = "conv2d_nchwc"
 class Conv2dWorkload:
     """A convolution: images, output channel blocks, output height and width (None if symbolic), window, input
     channels, the lanes of an output and of an input block (1 where the input is not blocked), and whether the
-    kernel pads the input."""
+    kernel pads the input. Where there are short sums of ``terms`` products, window and channels count those.
+    ``weight_bytes`` is what a lane reads for one."""
 
     images: int | None
     out_blocks: int
@@ -45,6 +47,8 @@ class Conv2dWorkload:
     lanes: int
     in_lanes: int
     padded: bool
+    terms: int = 1
+    weight_bytes: int = 4
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,15 @@ class Conv2dTemplate:
             return None
         images, out_blocks, _, _, lanes, R, S, C = loop_extents(sch, anchor)
         height, width = _rows_and_columns(sch, anchor)
-        source = sch.get(anchor).reads[0].source
+        made = multiplication_of(sch, anchor)
+        source, weights = (read.source for read in sch.get(made.block).reads[:2])
         padded = not is_parameter(sch, source)
         in_lanes = int(source.shape[4]) if len(source.shape) == 5 else 1
-        if in_lanes > 1 and sch.get(anchor).reads[1].source.dtype == "int32":
-            in_lanes //= 2  # pairs of channels
+        in_lanes = max(1, in_lanes // (2 if weights.dtype == "int32" else made.terms))  # pairs, or short sums
         if out_blocks is None or lanes is None or R is None or S is None or C is None:
             return None
-        return Conv2dWorkload(images, out_blocks, height, width, (R, S), C, lanes, in_lanes, padded)
+        extents = images, out_blocks, height, width, (R, S), C, lanes, in_lanes
+        return Conv2dWorkload(*extents, padded, made.terms, made.weight_bytes)
 
     def space(self, workload: Conv2dWorkload, machine: Machine) -> Iterator[Conv2dConfig]:
         for tile, height in _tiles(workload, machine):
@@ -123,7 +128,8 @@ class Conv2dTemplate:
 
     def default(self, workload: Conv2dWorkload, machine: Machine) -> Conv2dConfig:
         tile = best_tile(_problem(workload), machine)
-        staged = True in _stagings(workload, tile) and _steps(workload) >= STAGING_STEPS
+        long = _steps(workload) * workload.terms >= STAGING_STEPS
+        staged = True in _stagings(workload, tile) and long
         bands = _strip_bands(workload, tile, machine)
         config = Conv2dConfig(
             tile,
@@ -145,10 +151,14 @@ class Conv2dTemplate:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
-        strip = [padding_block(sch, anchor, last)] if config.strips else []
-        schedule_rest(sch, anchor, last, *strip)
-        _tile(sch, anchor, last, config, *strip)
+        multiplying = multiplication_of(sch, anchor).block
+        strip = [padding_block(sch, multiplying, last)] if config.strips else []
+        schedule_rest(sch, anchor, last, multiplying, *strip)
+        outer = _tile(sch, anchor, last, config)
         step = _accumulate(sch, anchor, workload, config)
+        accumulate_half_sums(sch, anchor, step)
+        for block in strip:
+            pad_within(sch, block, outer)
         sweep = _sweep(workload, config)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, step, sweep)
@@ -236,7 +246,7 @@ def _strip_bands(workload: Conv2dWorkload, tile: RegisterTile, machine: Machine)
     A thread that pads what it reads finds it in its own cache, and waits for nobody. But it goes through all
     weights for every band.
     """
-    weights = workload.out_blocks * _steps(workload) * workload.lanes * 4
+    weights = workload.out_blocks * _weight_bytes(workload)
     if not workload.padded or workload.height is None or weights > machine.l2_bytes:
         return 1
     balanced = [b for b in _bands(workload, tile, 1, machine) if _is_balanced(b, workload, machine)]
@@ -255,7 +265,7 @@ def _weights_outweigh_images(workload: Conv2dWorkload, tile: RegisterTile, machi
     if workload.images is None or workload.height is None or workload.width is None:
         return False
     maps = workload.images * workload.height * workload.width * workload.channels * 4
-    weights = workload.out_blocks * _steps(workload) * workload.lanes * 4
+    weights = workload.out_blocks * _weight_bytes(workload)
     again = workload.out_blocks // tile.vectors if maps > machine.l2_bytes // 2 else 1
     return workload.images * weights + maps > 1.3 * (weights + again * maps)
 
@@ -276,18 +286,21 @@ def _steps(workload: Conv2dWorkload) -> int:
     return R * S * workload.channels
 
 
+def _weight_bytes(workload: Conv2dWorkload) -> int:
+    """Of an output-channel block."""
+    return _steps(workload) * workload.lanes * workload.weight_bytes
+
+
 def _problem(workload: Conv2dWorkload) -> TileProblem:
-    R, S = workload.window
     return TileProblem(
         rows=workload.width,
         vectors=workload.out_blocks,
-        vector_bytes_reused=R * S * workload.channels * workload.lanes * 4,
+        vector_bytes_reused=_weight_bytes(workload),
     )
 
 
-def _tile(
-    sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig, strip: SBlockRV | None = None
-) -> None:
+def _tile(sch: Schedule, anchor: SBlockRV, last: SBlockRV, config: Conv2dConfig) -> LoopRV:
+    """Returns the loop whose iterations run in parallel."""
     _take_map_as_anchor_does(sch, anchor, last)
     one_row = _is_one_row(*loop_extents(sch, last)[2:4])
     n, o, h, w, lane = sch.get_loops(last)
@@ -306,12 +319,11 @@ def _tile(
     elif config.bands > 1:
         band, h = sch.split(h, [config.bands, None])
         sch.reorder(band, o, h)
-        outer = parallelise_nest(sch, [n, band] if strip is not None else [n, band, o, h])
+        outer = parallelise_nest(sch, [n, band] if config.strips else [n, band, o, h])
     else:
         outer = parallelise_nest(sch, [n, o, h])
     place_tile(sch, anchor, last, outer if one_row else w, staged=config.staged)
-    if strip is not None:
-        pad_within(sch, strip, outer)
+    return outer
 
 
 def _take_map_as_anchor_does(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> None:
@@ -323,8 +335,9 @@ def _take_map_as_anchor_does(sch: Schedule, anchor: SBlockRV, last: SBlockRV) ->
 
 
 def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
-    """How the tiles of an output-channel block go over its weights; None where extents are symbolic."""
-    if workload.height is None or workload.width is None:
+    """How the tiles of an output-channel block go over its weights; None where extents are symbolic, and
+    where a step takes several lines of weights, as the processor then fetches ahead by itself."""
+    if workload.height is None or workload.width is None or workload.terms > 1:
         return None
     images = (workload.images or 1) if config.images_inside else 1
     down, across = workload.height // config.height, -(-workload.width // config.tile.rows)
@@ -336,7 +349,7 @@ def _sweep(workload: Conv2dWorkload, config: Conv2dConfig) -> PanelSweep | None:
         panel_axis=1,
         panels=config.tile.vectors,
         steps=_steps(workload),
-        step_bytes=workload.lanes * 4,
+        step_bytes=workload.lanes * workload.weight_bytes,
         row_axes=(
             *((RowTiles(0, 1, images),) if images > 1 else ()),
             RowTiles(2, config.height, down),

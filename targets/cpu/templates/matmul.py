@@ -14,6 +14,7 @@ from tvm.s_tir.schedule import SBlockRV
 from ..machine import Machine
 from ..prefetch import PanelSweep, RowTiles, mark_prefetch
 from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
+from .half_sums import accumulate_half_sums, multiplication_of
 from .register_kernel import STAGING_STEPS, accumulate, lanes_must_be_unrolled, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
 from .spatial import schedule_rest
@@ -26,7 +27,8 @@ class MatmulWorkload:
     """A product of [rows, inner] and [inner, panels * lanes], for every index of the batch axes.
 
     Symbolic extents are None; the last panel may be partly empty. Weights come packed; an activation is
-    packed by the kernel.
+    packed by the kernel. Where there are short sums of ``terms`` products, ``inner`` counts those;
+    ``weight_bytes`` is what a lane reads for one.
     """
 
     batch_axes: int
@@ -36,6 +38,8 @@ class MatmulWorkload:
     lanes: int
     whole_panels: bool
     packed_before: bool
+    terms: int = 1
+    weight_bytes: int = 4
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,10 @@ class MatmulTemplate:
         if lanes is None:
             return None
         whole = panels is not None and columns == panels * lanes
-        packed = is_parameter(sch, sch.get(anchor).reads[1].source)
-        return MatmulWorkload(len(batch), rows, inner, panels, lanes, whole, packed)
+        made = multiplication_of(sch, anchor)
+        packed = is_parameter(sch, sch.get(made.block).reads[1].source)
+        extents = len(batch), rows, inner, panels, lanes
+        return MatmulWorkload(*extents, whole, packed, made.terms, made.weight_bytes)
 
     def space(self, workload: MatmulWorkload, machine: Machine) -> Iterator[MatmulConfig]:
         for tile in tiles(_problem(workload), machine):
@@ -92,7 +98,7 @@ class MatmulTemplate:
     def default(self, workload: MatmulWorkload, machine: Machine) -> MatmulConfig:
         tile = best_tile(_problem(workload), machine)
         sweep = _sweep(workload, tile, row_block=0)
-        long = workload.inner is None or workload.inner >= STAGING_STEPS
+        long = workload.inner is None or workload.inner * workload.terms >= STAGING_STEPS
         return MatmulConfig(
             tile,
             row_block=0,
@@ -105,13 +111,14 @@ class MatmulTemplate:
         anchor = anchor_block(sch, KIND)
         assert anchor is not None
         last = inline_epilogue(sch, anchor)
-        schedule_rest(sch, anchor, last)
+        schedule_rest(sch, anchor, last, multiplication_of(sch, anchor).block)
         _tile(sch, anchor, last, workload, config)
         *tile, lane, k = sch.get_loops(anchor)[-4 - workload.batch_axes :]
         reduction = list(sch.split(k, [None, config.unroll])) if config.unroll > 1 else [k]
         accumulate(sch, anchor, reduction, tile, lane)
         if config.unroll > 1:
             sch.unroll(reduction[-1])
+        accumulate_half_sums(sch, anchor, reduction[-1])
         sweep = _sweep(workload, config.tile, config.row_block)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, reduction[-1], sweep)
@@ -140,18 +147,20 @@ def _all_rows(sch: Schedule, crop: SBlockRV) -> int | None:
 
 
 def _problem(workload: MatmulWorkload) -> TileProblem:
-    return TileProblem(workload.rows, workload.panels, (workload.inner or 0) * workload.lanes * 4)
+    panel_bytes = (workload.inner or 0) * workload.lanes * workload.weight_bytes
+    return TileProblem(workload.rows, workload.panels, panel_bytes)
 
 
 def _sweep(workload: MatmulWorkload, tile: RegisterTile, row_block: int) -> PanelSweep | None:
-    """How the tiles of rows go over a group of panels; None where they are symbolic or just packed."""
-    if workload.rows is None or workload.inner is None or not workload.packed_before:
+    """How the tiles of rows go over a group of panels; None where they are symbolic or just packed, and where
+    a step takes several lines of weights, as the processor then fetches ahead by itself."""
+    if workload.rows is None or workload.inner is None or not workload.packed_before or workload.terms > 1:
         return None
     return PanelSweep(
         panel_axis=workload.batch_axes + 1,
         panels=tile.vectors,
         steps=workload.inner,
-        step_bytes=workload.lanes * 4,
+        step_bytes=workload.lanes * workload.weight_bytes,
         row_axes=(RowTiles(workload.batch_axes, tile.rows, row_block or -(-workload.rows // tile.rows)),),
     )
 

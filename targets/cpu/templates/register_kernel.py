@@ -36,7 +36,7 @@ def place_tile(
         whole_vectors: whether the epilogue writes no partial vector. If it does, its lanes stay a loop,
             which LLVM turns into masked vectors.
     """
-    *tile_loops, lane = _loops_below(sch, epilogue, at)
+    *tile_loops, lane = loops_below(sch, epilogue, at)
     if whole_vectors:
         sch.vectorize(lane)
     if staged:
@@ -44,7 +44,7 @@ def place_tile(
         # one, which the epilogue indexes by loops, cannot live in registers.
         copy = sch.cache_write(anchor, 0, "local")
         sch.compute_at(copy, at, preserve_unit_loops=True)
-        *copy_loops, copy_lane = _loops_below(sch, copy, at)
+        *copy_loops, copy_lane = loops_below(sch, copy, at)
         sch.vectorize(copy_lane)
         unroll_all(sch, copy_loops)
     else:
@@ -77,7 +77,8 @@ def accumulate(
     unroll_all(sch, start_tile)
 
 
-def _loops_below(sch: Schedule, block: SBlockRV, at: LoopRV) -> list[LoopRV]:
+def loops_below(sch: Schedule, block: SBlockRV, at: LoopRV) -> list[LoopRV]:
+    """The loops around ``block`` inside of ``at``, outermost first."""
     loops = list(sch.get_loops(block))
     variable = sch.get(at).loop_var
     depth = next(i for i, loop in enumerate(loops) if sch.get(loop).loop_var.same_as(variable))

@@ -164,6 +164,10 @@ def test_random_attention_in_bfloat16_agrees_with_numpy(seed: int, without_tiles
     check_random(random_attention, 2000 + seed, without_tiles, count=20, tolerance=0.02, dtype="bfloat16")
 
 
+def test_random_attention_in_float16_agrees_with_numpy(seed: int) -> None:
+    check_random(random_attention, 4000 + seed, count=10, tolerance=0.003, dtype="float16")
+
+
 def test_random_attention_in_bfloat16_agrees_with_numpy_on_avx2(avx2: str) -> None:
     check_random(random_attention, 3000, avx2, count=8, tolerance=0.02, dtype="bfloat16")
 

@@ -26,19 +26,19 @@ from tests.targets.kernel_workloads import (
 Draw = Callable[[np.random.Generator], Workload]
 
 
-def random_dense(generator: np.random.Generator) -> Workload:
+def random_dense(generator: np.random.Generator, dtype: str = "bfloat16") -> Workload:
     """A constant on the right; odd depths have a last pair that overlaps the one before."""
     M = int(generator.choice([1, 2, 3, 7, 13, 24, 31, 64]))
     K = int(generator.choice([2, 3, 5, 16, 33, 63, 64, 65, 200]))
     N = int(generator.choice([1, 3, 15, 16, 17, 32, 50, 64]))
     batch = [int(extent) for extent in generator.integers(1, 6, generator.choice([0, 0, 1, 2]))]
-    x, weight = rounded(normal(generator, *batch, M, K)), rounded(normal(generator, K, N))
+    x, weight = rounded(normal(generator, *batch, M, K), dtype), rounded(normal(generator, K, N), dtype)
     bias = normal(generator, N)
     shape = some_symbolic(generator, x.shape, range(len(batch) + 1))
     return Workload(
         f"{shape} @ constant {weight.shape} + bias",
         lambda data: relax.op.add(
-            relax.op.matmul(data, relax.const(weight, "bfloat16"), out_dtype="float32"), relax.const(bias)
+            relax.op.matmul(data, relax.const(weight, dtype), out_dtype="float32"), relax.const(bias)
         ),
         [x],
         x.astype(np.float64) @ weight.astype(np.float64) + bias,
@@ -47,20 +47,20 @@ def random_dense(generator: np.random.Generator) -> Workload:
     )
 
 
-def random_scores(generator: np.random.Generator) -> Workload:
+def random_scores(generator: np.random.Generator, dtype: str = "bfloat16") -> Workload:
     """Queries times keys, read through the transposes that split the heads."""
     batch, tokens, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 4))
-    q, k = (rounded(normal(generator, batch, tokens, heads, width + 1)) for _ in range(2))
+    q, k = (rounded(normal(generator, batch, tokens, heads, width + 1), dtype) for _ in range(2))
     symbolic = some_symbolic(generator, q.shape, [0, 1])
     return scores(q, k, frozenset({"matmul"}), symbolic)
 
 
-def random_mixture(generator: np.random.Generator) -> Workload:
+def random_mixture(generator: np.random.Generator, dtype: str = "bfloat16") -> Workload:
     """Probabilities times values; the depth may be symbolic, and odd then."""
     batch, heads, width = (int(extent) for extent in generator.choice([1, 2, 5, 16, 17], 3))
     tokens = int(generator.choice([2, 3, 8, 17, 33]))
-    p = rounded(normal(generator, batch, heads, tokens, tokens))
-    v = rounded(normal(generator, batch, tokens, heads, width))
+    p = rounded(normal(generator, batch, heads, tokens, tokens), dtype)
+    v = rounded(normal(generator, batch, tokens, heads, width), dtype)
     values = some_symbolic(generator, v.shape, [0, 1])
     return Workload(
         f"mixture of {values}",
@@ -72,7 +72,7 @@ def random_mixture(generator: np.random.Generator) -> Workload:
     )
 
 
-def random_convolution(generator: np.random.Generator) -> Workload:
+def random_convolution(generator: np.random.Generator, dtype: str = "bfloat16") -> Workload:
     """Dense, of an input with few channels, grouped by whole blocks, or depthwise."""
     window = random_window(generator, largest=4)
     kind = generator.choice(["dense", "dense", "few", "grouped", "depthwise"])
@@ -88,15 +88,15 @@ def random_convolution(generator: np.random.Generator) -> Workload:
     else:
         inputs = outputs = groups = int(generator.integers(2, 50))
         template = "depthwise_conv2d"
-    x = rounded(random_map(generator, inputs, window))
-    weight = rounded(filters(generator, outputs, inputs // groups, window))
+    x = rounded(random_map(generator, inputs, window), dtype)
+    weight = rounded(filters(generator, outputs, inputs // groups, window), dtype)
     symbolic = some_symbolic(generator, x.shape, [0, 2, 3])
     return convolution(x, weight, window, frozenset({template}), symbolic, groups)
 
 
-def random_product(generator: np.random.Generator) -> Workload:
+def random_product(generator: np.random.Generator, dtype: str = "bfloat16") -> Workload:
     draws = (random_dense, random_scores, random_mixture)
-    return draws[int(generator.integers(len(draws)))](generator)
+    return draws[int(generator.integers(len(draws)))](generator, dtype)
 
 
 FAMILIES = [random_product, random_convolution]
