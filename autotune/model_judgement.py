@@ -49,7 +49,8 @@ def candidate_seconds(rotation: Rotation, times: Times, chosen: Choices) -> list
 
     A call counts with what it does to the one behind it: by how much that took longer than with its own
     candidate it usually takes. So neither the neighbours' candidates nor the machine's pace decide, if
-    values of one block are compared.
+    values of one block are compared. A quicker call behind it repays no more than half of its own time, so
+    that of a tiny one a time is left.
 
     Args:
         rotation: the plan.
@@ -58,6 +59,7 @@ def candidate_seconds(rotation: Rotation, times: Times, chosen: Choices) -> list
     """
     cost = times.copy()
     cost[:, :, :-1] += _surplus(times, chosen)[:, :, 1:]
+    cost = np.maximum(cost, times / 2)
     return [
         [_by_block(cost, chosen, _calls_of(rotation, task), candidate) for candidate in range(count)]
         for task, count in enumerate(rotation.counts)

@@ -69,3 +69,12 @@ def test_a_slower_machine_slows_all_candidates_of_a_block() -> None:
     seconds = candidate_seconds(ROTATION, times, chosen)
     ratios = [b / a for a, b in zip(seconds[1][0], seconds[1][1], strict=True)]
     assert median(ratios) > 1.2
+
+
+def test_what_a_tiny_call_costs_stays_a_time() -> None:
+    """The call behind it takes a hundred times as long, and not always the same."""
+    chosen = plan(50)
+    times = np.ones(chosen.shape)
+    times[:, :, 2] = np.random.default_rng(1).uniform(50.0, 150.0, chosen.shape[:2])
+    seconds = candidate_seconds(ROTATION, times, chosen)
+    assert all(second > 0 for candidates in seconds for each in candidates for second in each)
