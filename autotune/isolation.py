@@ -10,8 +10,10 @@ import contextlib
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +54,7 @@ class _Running(Generic[T]):
     process: ForkServerProcess
     connection: Connection
     deadline: float
+    folder: str
 
     def outcome(self, limit: float) -> T | Failure:
         """The result, once the connection can be read or the deadline is over."""
@@ -65,10 +68,11 @@ class _Running(Generic[T]):
         return Failure(FailureKind.TIMEOUT, f"took longer than {limit:g} s")
 
     def end(self) -> None:
-        """Leaves no process behind."""
+        """Leaves neither a process nor files behind."""
         self.process.kill()
         self.process.join()
         self.connection.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass
@@ -104,13 +108,14 @@ class IsolatedCalls(Generic[T]):
     def _start(self, position: int, arguments: tuple[Any, ...]) -> _Running[T]:
         context = _fork_server()
         receiving, sending = context.Pipe(duplex=False)
+        folder = tempfile.mkdtemp(prefix="relaxc-")
         process = context.Process(
-            target=_serve, args=(sending, self.function, arguments, self.limit), daemon=True
+            target=_serve, args=(sending, self.function, arguments, self.limit, folder), daemon=True
         )
         with _without_main_module():
             process.start()
         sending.close()
-        return _Running(position, process, receiving, time.monotonic() + self.limit)
+        return _Running(position, process, receiving, time.monotonic() + self.limit, folder)
 
     def _finished(self) -> Iterator[tuple[int, T | Failure]]:
         """Waits until at least one call has ended, or its time is over."""
@@ -125,11 +130,16 @@ class IsolatedCalls(Generic[T]):
 
 
 def _serve(
-    connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...], limit: float
+    connection: Connection,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    limit: float,
+    folder: str,
 ) -> None:
-    """The process of one call."""
+    """The process of one call, whose temporary files are in ``folder``: it may not live to delete them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
     signal.alarm(math.ceil(limit) + _GRACE_SECONDS)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     silence = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(silence, descriptor)

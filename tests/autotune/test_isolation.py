@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import tempfile
 import time
+from pathlib import Path
+
+import pytest
 
 from relaxc.autotune.isolation import Failure, FailureKind, IsolatedCalls
 
@@ -34,6 +39,18 @@ def test_a_call_that_hangs_is_killed() -> None:
     assert hung.kind is FailureKind.TIMEOUT
     assert slept is None
     assert time.monotonic() - started < 20
+
+
+def write_and_die() -> None:
+    (Path(tempfile.mkdtemp()) / "file").write_text("large")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_call_that_is_killed_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (failure,) = IsolatedCalls(write_and_die, limit=30)([()])
+    assert failure == Failure(FailureKind.CRASH, "the process ended with SIGKILL")
+    assert list(tmp_path.glob("relaxc-*")) == []
 
 
 def test_each_call_has_its_own_process() -> None:
