@@ -23,6 +23,8 @@ from .model_judgement import Choices, Rotation, Times, candidate_seconds
 from .model_replay import Kernel, TracedCall, check_in_place, timed_run, trace
 
 _LEAST_BLOCKS, _MOST_BLOCKS = 8, 400
+# A slow model may take so many times longer than it should for the least number of blocks.
+_OVERTIME = 3.0
 # Of short runs several make a turn, of which medians count: else the code of a kernel would be colder than in
 # a model that always runs the same.
 _SHORT_RUN_SECONDS = 0.005
@@ -67,8 +69,9 @@ def run_round(
 ) -> list[list[Measurement]]:
     """For each task a measurement of each of its kernels; compare those of one task block by block.
 
-    A kernel whose results differ from the default's is not timed. Where the process dies, ever smaller parts
-    of the kernels are tried without timing, until it is known which ones are to blame; the others are timed.
+    A kernel whose results differ from those of the model's own is not timed. Where the process dies, ever
+    smaller parts of the kernels are tried without timing, until it is known which ones are to blame; the others
+    are timed.
 
     Raises:
         RoundError: nobody is to blame: the model's calls cannot be repeated, or not in this time.
@@ -166,9 +169,9 @@ def _measure(
     with tempfile.TemporaryDirectory(prefix="relaxc-") as folder:
         kernels = [_loaded(each.kernels, Path(folder), f"{i}") for i, each in enumerate(contestants)]
         outcomes = _checked(calls, owner, kernels, options.tolerance)
-        if seconds > 0:
-            timed = _Timed(calls, owner, [_right_ones(*pair) for pair in zip(kernels, outcomes, strict=True)])
-            outcomes = _with_times(outcomes, timed.measure(seconds, options.seed))
+        right = [_right_ones(*pair) for pair in zip(kernels, outcomes, strict=True)]
+        if seconds > 0 and any(right):
+            outcomes = _with_times(outcomes, _Timed(calls, owner, right).measure(seconds, options.seed))
     built = [[kernel.build_seconds for kernel in each.kernels] for each in contestants]
     return [
         [
@@ -194,14 +197,12 @@ def _checked(
     kernels: Sequence[Sequence[Kernel]],
     tolerance: float,
 ) -> list[list[Measurement]]:
-    """A run with the defaults, in which all kernels of a task make its first call, too."""
+    """A run with the model's own kernels, in which all kernels of a task make its first call, too."""
     outcomes: dict[int, list[Measurement]] = {}
     for call in calls:
         task = owner.get(call.name)
-        if task is None:
+        if task is None or task in outcomes:
             call.function(*call.arguments)
-        elif task in outcomes:
-            kernels[task][0](*call.arguments)
         else:
             outcomes[task] = check_in_place(call, kernels[task], tolerance)
     absent = Measurement(Status.RUN_ERROR, message="the model does not call this kernel")
@@ -227,10 +228,10 @@ class _Timed:
         rotation = Rotation(tasks, [len(each) for each in self.kernels])
         generator = np.random.default_rng([seed, os.getpid()])  # no two processes alike
         runs = _RUNS_IN_TURN if sum(self._turn(rotation.block(generator)[0], 1)) < _SHORT_RUN_SECONDS else 1
-        deadline = time.monotonic() + seconds
+        started = time.monotonic()
         times: list[list[Times]] = []
         chosen: list[Choices] = []
-        while len(times) < _LEAST_BLOCKS or (time.monotonic() < deadline and len(times) < _MOST_BLOCKS):
+        while not _enough(len(times), (time.monotonic() - started) / seconds):
             chosen.append(rotation.block(generator))
             times.append([self._turn(choice, runs) for choice in chosen[-1]])
         return candidate_seconds(rotation, np.array(times), np.array(chosen))
@@ -243,6 +244,13 @@ class _Timed:
         ]
         medians: Times = np.median([timed_run(self.calls, functions) for _ in range(runs)], axis=0)
         return medians
+
+
+def _enough(blocks: int, part: float) -> bool:
+    """Whether to end after so many blocks and such a part of the time."""
+    if blocks < _LEAST_BLOCKS:
+        return blocks > 0 and part > _OVERTIME
+    return part > 1.0 or blocks >= _MOST_BLOCKS
 
 
 def _with_times(

@@ -18,6 +18,8 @@ from .run_kernels import compare_results
 
 _RUNS_IN_TURN = 4
 _LEAST_TURNS, _MOST_TURNS = 3, 60
+# Models that take longer run once in a turn, and in one turn at least.
+_SLOW_RUN_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
 # Errors of kernels add up from layer to layer.
 _LOOSER = 10.0
@@ -29,17 +31,19 @@ def time_whole_runs(
 ) -> list[Measurement]:
     """For each artifact the seconds of every run, and whether the results are those of the first one.
 
-    They run in turns, in one new process; where that dies, in one each.
+    They run in turns, in one new process. Where that dies, the first one runs alone; if it can, the others
+    are to blame.
     """
     with claimed_cpus(options.threads) as cpus:
         calls = IsolatedCalls(run_in_turns, _PATIENCE_SECONDS + 4 * seconds)
         (answer,) = calls([(tuple(artifacts), dict(inputs), seconds, options, cpus)])
     if not isinstance(answer, Failure):
         return answer
-    if len(artifacts) > 1:
-        return [found for path in artifacts for found in time_whole_runs([path], inputs, seconds, options)]
     status = Status.TIMEOUT if answer.kind is FailureKind.TIMEOUT else Status.RUN_ERROR
-    return [Measurement(status, message=f"model: {answer.message}")]
+    first, *others = [Measurement(status, message=f"model: {answer.message}")] * len(artifacts)
+    if others:
+        (first,) = time_whole_runs(artifacts[:1], inputs, seconds, options)
+    return [first, *others]
 
 
 def run_in_turns(
@@ -52,22 +56,30 @@ def run_in_turns(
     """As ``time_whole_runs``, in this process, on some CPUs."""
     os.sched_setaffinity(0, cpus)
     executables = [load(path, options.threads) for path in artifacts]
+    started = time.monotonic()
     results = [_arrays(executable.run(inputs)) for executable in executables]
     tolerance = _LOOSER * max(options.tolerance, _ROUNDING.get(executables[0].metadata["precision"], 0.0))
     outcomes = [compare_results(each, results[0], tolerance) for each in results]
     order = np.random.default_rng([options.seed, os.getpid()])
     found: list[list[float]] = [[] for _ in executables]
+    slow = time.monotonic() - started > _SLOW_RUN_SECONDS * len(executables)
     deadline = time.monotonic() + seconds
     for number in range(_MOST_TURNS):
-        if number >= _LEAST_TURNS and time.monotonic() > deadline:
+        if number >= (1 if slow else _LEAST_TURNS) and time.monotonic() > deadline:
             break
         for i in order.permutation(len(executables)):
-            # The first run of a turn finds the caches as another artifact left them.
-            found[i] += [_seconds(executables[i], inputs) for _ in range(_RUNS_IN_TURN + 1)][1:]
+            found[i] += _turn(executables[i], inputs, slow)
     return [
         Measurement(Status.OK, tuple(times)) if outcome.ok else outcome
         for times, outcome in zip(found, outcomes, strict=True)
     ]
+
+
+def _turn(executable: Executable, inputs: Mapping[str, Any], slow: bool) -> list[float]:
+    """The first run finds the caches as another artifact left them, which only slow ones do not feel."""
+    if slow:
+        return [_seconds(executable, inputs)]
+    return [_seconds(executable, inputs) for _ in range(_RUNS_IN_TURN + 1)][1:]
 
 
 def _seconds(executable: Executable, inputs: Mapping[str, Any]) -> float:

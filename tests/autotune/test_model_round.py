@@ -75,6 +75,14 @@ def test_wrong_results_are_not_timed(model: ModelAtHand, tasks: tuple[Task, ...]
     assert not wrong.seconds
 
 
+def test_kernels_that_are_not_those_of_the_model_are_not_timed(
+    model: ModelAtHand, tasks: tuple[Task, ...]
+) -> None:
+    first, second = tasks
+    (found,) = run_round(model, [Contestants(second.names, built(first, 0))], 0.05, OPTIONS)
+    assert [each.status for each in found] == [Status.WRONG_RESULT] * 2
+
+
 def test_a_kernel_that_ends_the_process_is_found_and_the_others_are_timed(
     model: ModelAtHand, tasks: tuple[Task, ...]
 ) -> None:
