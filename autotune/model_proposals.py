@@ -6,6 +6,8 @@ from itertools import chain, zip_longest
 
 import numpy as np
 
+from .measurement import Measurement
+from .records import Purpose
 from .task_state import TaskState
 
 # Schedules that were slower than this part of the default's pace when measured alone are not tried.
@@ -34,9 +36,28 @@ def leaders(state: TaskState, count: int = LEADERS) -> list[int]:
 
 def champion(state: TaskState) -> list[int]:
     """The point that stood its last contest, if there is one and it is not known to fail in the model."""
-    current = state.standing
-    point = state.task.space.find(current.knobs) if current is not None and current.knobs else None
+    point = _champion(state)
     return [] if point is None or state.inside.get(point) == [] else [point]
+
+
+def failure_of_champion(state: TaskState) -> tuple[Measurement, Measurement] | None:
+    """What a round measured of the default and of the champion, if the champion is known to fail there."""
+    point = _champion(state)
+    if point is None or state.inside.get(point) != []:
+        return None
+    rounds = (record for record in reversed(state.records) if record.purpose is Purpose.MODEL_TRIAL)
+    pairs = ((record.entries[0].measurement, entry) for record in rounds for entry in record.entries[1:])
+    found = (
+        (default, entry.measurement)
+        for default, entry in pairs
+        if default.ok and state.task.space.find(entry.knobs) == point
+    )
+    return next(found, None)
+
+
+def _champion(state: TaskState) -> int | None:
+    current = state.standing
+    return state.task.space.find(current.knobs) if current is not None and current.knobs else None
 
 
 def proposals(state: TaskState, fresh: int, generator: np.random.Generator) -> list[int]:

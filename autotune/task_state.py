@@ -27,7 +27,7 @@ class TaskState:
         gains: the best gain over the default after each trial.
         failures: how many candidates failed, by their status.
         inside: for each point tried inside the model, how many times faster than the default it was there, in
-            every round; nothing if it failed.
+            every round; nothing if it, or the default beside it, failed.
     """
 
     task: Task
@@ -62,9 +62,9 @@ class TaskState:
         default = record.entries[0].measurement
         for entry in record.entries[1:]:
             point = self.task.space.find(entry.knobs)
-            if point is not None and default.ok:
+            if point is not None:
                 found = self.inside.setdefault(point, [])
-                if entry.measurement.ok:
+                if default.ok and entry.measurement.ok:
                     found.append(median_ratio(default, entry.measurement))
 
     @property
@@ -81,10 +81,11 @@ class TaskState:
         return baselines[-1].candidate.measurement.message
 
     def challenger(self) -> int | None:
-        """A point whose trial promised to beat the champion, and that was in no contest yet."""
+        """A point whose trial promised to beat the champion; it was in no contest yet, and failed in no model."""
         current = self.standing
         bar = _PROMISING * (current.gain if current else 1.0)
-        fresh = [point for point in self.history.best_points(8) if point not in self._contested]
+        failed = {point for point, gains in self.inside.items() if not gains}
+        fresh = [point for point in self.history.best_points(8) if point not in self._contested | failed]
         return next((point for point in fresh if self.history.gains[point] > bar), None)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..autotune.measurement import Measurement, RunOptions
+from ..autotune.model_round import RoundError
 from ..autotune.model_runs import time_whole_runs
 from ..autotune.records import Purpose, read_records, write_records
 from ..autotune.session import Session, joined
@@ -52,29 +53,28 @@ class ModelContest:
 
 
 def hold_model_contest(
-    session: Session, build: Build, seconds: float, options: RunOptions
+    session: Session, untuned: Executable, build: Build, seconds: float, options: RunOptions
 ) -> ModelContest | None:
-    """Drops champions until the model is not slower than with the defaults; None if there is no champion,
-    or the model cannot be run.
+    """Drops champions until the model is not slower than with the defaults; None if there is no champion.
 
     Args:
         session: has ended; what is found goes into its records.
+        untuned: the model with the defaults.
         build: compiles the model.
         seconds: to spend on runs in each process.
         options: how many threads run the model, and how far results may differ.
 
     Raises:
         ShapeError: an input of the model has a symbolic extent.
+        RoundError: the model cannot be run; all champions stay.
     """
     first = champions(session)
     if not first:
         return None
-    baseline = built_with(session, build, [])
     while tuned := champions(session):
-        runs = whole_runs([baseline, built_with(session, build, tuned)], seconds, options)
-        default, candidate = runs
+        default, candidate = whole_runs([untuned, built_with(session, build, tuned)], seconds, options)
         if not default.ok:
-            return None
+            raise RoundError(f"no comparing of whole runs: {default.message}")
         gain = median_ratio(default, candidate)
         faster = gain >= 1.0
         for state in tuned if faster else _first_to_go(tuned):
@@ -104,7 +104,9 @@ def whole_runs(executables: Sequence[Executable], seconds: float, options: RunOp
         paths = [Path(folder) / f"{number}.so" for number in range(len(executables))]
         for executable, path in zip(executables, paths, strict=True):
             executable.save(path)
-        processes = [time_whole_runs(paths, inputs, seconds, options) for _ in range(_PROCESSES)]
+        processes = [time_whole_runs(paths, inputs, seconds, options)]
+        while len(processes) < _PROCESSES and all(found.ok for found in processes[-1]):
+            processes.append(time_whole_runs(paths, inputs, seconds, options))
     return [joined(parts) for parts in zip(*processes, strict=True)]
 
 

@@ -20,13 +20,13 @@ import numpy as np
 from ..autotune.built_groups import measure_built
 from ..autotune.isolated_builder import BuiltGroup, IsolatedBuilder
 from ..autotune.measurement import BuiltKernel, Candidate, Knobs, Measurement, RunOptions
-from ..autotune.model_proposals import champion, inside_gain, leaders, proposals
-from ..autotune.model_round import Contestants, ModelAtHand, RoundError, run_round
+from ..autotune.model_proposals import champion, failure_of_champion, inside_gain, leaders, proposals
+from ..autotune.model_round import Contestants, ModelAtHand, run_round
 from ..autotune.records import Purpose
 from ..autotune.session import Session, joined
 from ..autotune.task_state import TaskState
+from ..runtime import Executable
 from ..targets.cpu.kernel_identity import KernelIdentity
-from .model_contest import Build, built_with
 from .sample_inputs import sample_inputs
 
 # New schedules of one kernel in a round, and of all kernels together; each takes some 0.1 s to build.
@@ -79,7 +79,7 @@ class SearchTimes:
 
 def search_model(
     session: Session,
-    build: Build,
+    untuned: Executable,
     options: RunOptions,
     times: SearchTimes,
     show: Callable[[str], None],
@@ -88,16 +88,18 @@ def search_model(
 
     Args:
         session: has ended; what is found goes into its records.
-        build: compiles the model.
+        untuned: the model with the defaults.
         options: how kernels are run.
         times: how long to search.
         show: is told, in a line, what was done.
+
+    Raises:
+        RoundError: the model cannot be measured in.
     """
     with TemporaryDirectory(prefix="relaxc-") as folder:
         artifact = Path(folder) / "model.so"
-        executable = built_with(session, build, [])
-        executable.save(artifact)
-        model = ModelAtHand(artifact, sample_inputs(executable.inputs, {}))
+        untuned.save(artifact)
+        model = ModelAtHand(artifact, sample_inputs(untuned.inputs, {}))
         ModelSearch(session, model, options, times, show).run()
 
 
@@ -125,7 +127,11 @@ class ModelSearch:
     _built: dict[tuple[KernelIdentity, int | None], BuiltKernel | Measurement] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Rounds until the time is over; now and then a contest of those that promise a gain."""
+        """Rounds until the time is over; now and then a contest of those that promise a gain.
+
+        Raises:
+            RoundError: the model cannot be measured in.
+        """
         started, number, going = time.monotonic(), 0, True
         for contest in range(1, _CONTESTS + 1):
             until = started + self.times.rounds * contest / _CONTESTS
@@ -136,7 +142,7 @@ class ModelSearch:
             self._contest()
 
     def _round(self, number: int) -> bool:
-        """Tries some schedules of every kernel; False if nothing new is left, or the model cannot be run."""
+        """Tries some schedules of every kernel; False if nothing new is left."""
         shares = self._shares()
         chosen = []
         for index, state in enumerate(self._usable()):
@@ -145,24 +151,33 @@ class ModelSearch:
             chosen.append(_Choice(state, proposals(state, fresh, generator)))
         chosen = [choice for choice in chosen if choice.points]
         new = any(point not in choice.state.inside for choice in chosen for point in choice.points)
-        return new and self._measure(Purpose.MODEL_TRIAL, chosen, self.times.runs)
+        if new:
+            self._measure(Purpose.MODEL_TRIAL, chosen, self.times.runs)
+        return new
 
     def _contest(self) -> None:
         """New measurements decide, as those of the rounds were chosen among many for being small."""
         chosen = []
         for state in self._usable():
+            self._drop_failed(state)
             best = [point for point in leaders(state, _CHALLENGERS) if inside_gain(state, point) > _PROMISING]
             chosen.append(_Choice(state, list(dict.fromkeys([*champion(state), *best]))))
         self._measure(
             Purpose.MODEL, [choice for choice in chosen if choice.points], self.times.contest, _CONTEST_TURNS
         )
 
+    def _drop_failed(self, state: TaskState) -> None:
+        """Notes that a champion failed in a round where contests are noted, as these make champions."""
+        failed, current = failure_of_champion(state), state.standing
+        if failed is not None and current is not None and current.knobs is not None:
+            self.session.note_inside(Purpose.MODEL, state, [current.knobs], failed)
+
     def _usable(self) -> list[TaskState]:
         """The tasks whose default can be measured."""
         return [state for state in self.session.states if state.standing is not None]
 
-    def _measure(self, purpose: Purpose, chosen: Sequence[_Choice], seconds: float, turns: int = 1) -> bool:
-        """Measures schedules with their defaults and writes it down; False if the model cannot be run."""
+    def _measure(self, purpose: Purpose, chosen: Sequence[_Choice], seconds: float, turns: int = 1) -> None:
+        """Measures schedules with their defaults and writes it down."""
         built = self._build(chosen)
         pairs = zip(chosen, built, strict=True)
         names = [choice.state.task.names for choice, group in pairs if isinstance(group[0], BuiltKernel)]
@@ -174,14 +189,8 @@ class ModelSearch:
                 [joined(parts) for parts in zip(*each, strict=True)] for each in zip(*rounds, strict=True)
             ]
 
-        try:
-            measured = measure_built(built, run)
-        except RoundError as error:
-            self.show(str(error))
-            return False
-        for choice, found in zip(chosen, measured, strict=True):
+        for choice, found in zip(chosen, measure_built(built, run), strict=True):
             self.session.note_inside(purpose, choice.state, choice.schedules, found)
-        return True
 
     def _build(self, chosen: Sequence[_Choice]) -> list[BuiltGroup]:
         """The libraries of all choices; each is built only once."""

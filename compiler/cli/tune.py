@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from ...runtime import Executable
     from ...targets.registry import CpuTarget
     from ..driver import FusedModel
+    from ..model_contest import Build
+    from ..model_search import SearchTimes
 
 
 # The part of the session's time for the search inside the model, where the model can run.
@@ -171,9 +173,10 @@ def _tune(
         session = _open(_extract(model, fused), fused.target, measurer, options)
         _say_what_was_done(session, chosen)
         session.limits = place.limits(timing.threads)
-        _run(session, report)
-    if here:
-        _go_on_inside(session, build, timing, clock.left())
+        with _results_at_the_end(session, report):
+            _run(session)
+            if here:
+                _go_on_inside(session, build, timing, clock)
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def _fuse(model: Path, form: ModelForm, records: Path | None = None, threads: in
         return fuse(model, form.target, form.shapes, form.static_inputs, options, form.precision, tuned)
 
 
-def _compilation(model: Path, form: ModelForm) -> Callable[..., Executable]:
+def _compilation(model: Path, form: ModelForm) -> Build:
     """Compiles the model; takes ``tuning_records``."""
     from ..driver import compile
 
@@ -231,11 +234,12 @@ def _choose_algorithms(fused: FusedModel, measurer: Measurer, options: SessionOp
     if session is None:
         return None
     typer.echo(f"{len(session.states)} operators whose algorithm is to choose", err=True)
-    _run(session, None)
+    with _results_at_the_end(session, None):
+        _run(session)
     return session
 
 
-def _confirm_algorithms(session: Session, build: Callable[..., Executable], timing: RunOptions) -> None:
+def _confirm_algorithms(session: Session, build: Build, timing: RunOptions) -> None:
     """Compares whole runs with the algorithms that won and without; drops them if runs are no faster."""
     from ..algorithm_choice import hold_algorithm_contest
 
@@ -276,37 +280,66 @@ def _say_what_was_done(session: Session, algorithms: Session | None) -> None:
         typer.echo(f"{session.options.records}: going on after {trials} trials", err=True)
 
 
-def _run(session: Session, report: Path | None) -> None:
-    from ...autotune.live_table import final_table, live_table, summary
+def _run(session: Session) -> None:
+    from ...autotune.live_table import live_table
 
-    interrupted = False
+    with live_table() as session.show:
+        session.run()
+
+
+@contextmanager
+def _results_at_the_end(session: Session, report: Path | None) -> Iterator[None]:
+    """Shows and reports what the session has found, even where it is interrupted."""
+    from ...autotune.live_table import final_table, summary
+
     try:
-        with live_table() as session.show:
-            session.run()
+        yield
     except KeyboardInterrupt:
-        interrupted = True
-    results().print(final_table(session))
-    if report:
-        from ...autotune.report import write_report
-
-        write_report(report, session)
-    typer.echo(summary(session))
-    if interrupted:
         typer.echo("interrupted; the same command goes on", err=True)
-        raise KeyboardInterrupt
+        raise
+    finally:
+        results().print(final_table(session))
+        if report:
+            from ...autotune.report import write_report
+
+            write_report(report, session)
+        typer.echo(summary(session))
 
 
-def _go_on_inside(
-    session: Session, build: Callable[..., Executable], timing: RunOptions, seconds: float
-) -> None:
+def _go_on_inside(session: Session, build: Build, timing: RunOptions, clock: Clock) -> None:
     """Searches inside the model, and keeps what makes whole runs faster."""
-    from ..model_contest import hold_model_contest
-    from ..model_search import SearchTimes, search_model
+    from ...autotune.model_round import RoundError
+    from ..model_contest import built_with
+    from ..model_search import SearchTimes
 
-    times = SearchTimes.within(seconds)
+    with progress() as say:
+        say("compiling the model with the defaults")
+        untuned = built_with(session, build, [])
+    times = SearchTimes.within(clock.left())
+    try:
+        _search_inside(session, untuned, timing, times)
+    except RoundError as error:
+        typer.echo(f"note: {error}", err=True)
+    try:
+        _compare_whole_runs(session, untuned, build, times, timing)
+    except RoundError as error:
+        typer.echo(f"note: {error}", err=True)
+
+
+def _search_inside(session: Session, untuned: Executable, timing: RunOptions, times: SearchTimes) -> None:
+    from ..model_search import search_model
+
     with progress() as say:
         say("searching inside the model")
-        search_model(session, build, timing, times, say)
+        search_model(session, untuned, timing, times, say)
+
+
+def _compare_whole_runs(
+    session: Session, untuned: Executable, build: Build, times: SearchTimes, timing: RunOptions
+) -> None:
+    from ..model_contest import hold_model_contest
+
+    with progress() as say:
         say("comparing the tuned model with the untuned one")
-        outcome = hold_model_contest(session, build, times.whole_runs, timing)
+        outcome = hold_model_contest(session, untuned, build, times.whole_runs, timing)
     typer.echo(str(outcome) if outcome is not None else "inside the model: the defaults are best")

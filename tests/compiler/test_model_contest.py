@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relaxc.autotune.measurement import Measurement, RunOptions, Status
+from relaxc.autotune.model_round import RoundError
 from relaxc.autotune.records import Purpose
 from relaxc.autotune.search import RandomSearch
 from relaxc.autotune.session import Budget, Session, SessionOptions, open_session
@@ -40,13 +41,21 @@ def ran(seconds: float) -> Measurement:
     return Measurement(Status.OK, (seconds,) * 20)
 
 
-def hold(session: Session, monkeypatch: pytest.MonkeyPatch, *tuned: Measurement) -> ModelContest | None:
+A_SECOND = ran(1.0)
+
+
+def hold(
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    *tuned: Measurement,
+    default: Measurement = A_SECOND,
+) -> ModelContest | None:
     """A contest in which whole runs with the default take a second, and with champions what is given."""
     answers = iter(tuned)
     monkeypatch.setattr(model_contest, "built_with", lambda *_: None)
-    monkeypatch.setattr(model_contest, "whole_runs", lambda *_: [ran(1.0), next(answers)])
-    build: Any = None
-    return hold_model_contest(session, build, 1.0, RunOptions(1))
+    monkeypatch.setattr(model_contest, "whole_runs", lambda *_: [default, next(answers)])
+    artifact: Any = None
+    return hold_model_contest(session, artifact, artifact, 1.0, RunOptions(1))
 
 
 def names(session: Session) -> list[str]:
@@ -78,3 +87,12 @@ def test_a_model_that_crashes_or_computes_something_else_is_not_faster(
 def test_without_champions_there_is_no_contest(tuned: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     hold(tuned, monkeypatch, ran(1.25), ran(1.25))
     assert hold(tuned, monkeypatch) is None
+
+
+def test_where_the_model_cannot_be_run_champions_stay(
+    tuned: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = Measurement(Status.RUN_ERROR, message="model: it ended")
+    with pytest.raises(RoundError, match="it ended"):
+        hold(tuned, monkeypatch, crashed, default=crashed)
+    assert names(tuned) == ["large", "small"]

@@ -132,6 +132,17 @@ def test_wrong_results_are_never_chosen_and_never_tried_again(tmp_path: Path, na
     assert all(state.standing and (state.standing.knobs or DEFAULT)["vectors"] <= 4 for state in tuned.states)
 
 
+def test_a_champion_that_fails_inside_is_none_any_more(tmp_path: Path, native: CpuTarget) -> None:
+    path = tmp_path / "records"
+    tuned = session(path, native)
+    assert any(found.knobs for found in standing_of(tuned))
+    search(tuned, FakeRounds(lambda knobs: 1e-5 if knobs == DEFAULT else -1.0))
+    assert not any(found.knobs for found in standing_of(tuned))
+    judged = [record for record in read_records(path).records if record.purpose is not Purpose.MODEL_TRIAL]
+    assert not any(found.knobs for found in standings(judged).values())
+    assert not any(state.challenger() for state in session(path, native).states)
+
+
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, native: CpuTarget) -> None:
     path = tmp_path / "records"
     with pytest.raises(KeyboardInterrupt):
@@ -148,7 +159,8 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, native: CpuT
 def test_where_the_model_cannot_be_run_champions_stay(tmp_path: Path, native: CpuTarget) -> None:
     tuned = session(tmp_path / "records", native)
     before = [state.standing for state in tuned.states]
-    search(tuned, FakeRounds(end_after=0))
+    with pytest.raises(RoundError):
+        search(tuned, FakeRounds(end_after=0))
     assert [state.standing for state in tuned.states] == before
 
 
