@@ -65,7 +65,7 @@ def timed_run(calls: Sequence[TracedCall], functions: Sequence[Kernel]) -> list[
 
 
 def check_in_place(call: TracedCall, kernels: Sequence[Kernel], tolerance: float) -> list[Measurement]:
-    """Makes ``call`` with each of ``kernels``, too; compares all that it was handed with what the call leaves.
+    """Makes ``call``, then with each of ``kernels``; compares all that it was handed with what ``call`` left.
 
     The results of the model's own kernel remain.
     """

@@ -70,8 +70,8 @@ def run_round(
     """For each task a measurement of each of its kernels; compare those of one task block by block.
 
     A kernel whose results differ from those of the model's own is not timed. Where the process dies, ever
-    smaller parts of the kernels are tried without timing, until it is known which ones are to blame; the others
-    are timed.
+    smaller parts of the kernels are tried without timing, until it is known which ones are to blame; the
+    others are timed.
 
     Raises:
         RoundError: nobody is to blame: the model's calls cannot be repeated, or not in this time.

@@ -81,7 +81,7 @@ class TaskState:
         return baselines[-1].candidate.measurement.message
 
     def challenger(self) -> int | None:
-        """A point whose trial promised to beat the champion; it was in no contest yet, and failed in no model."""
+        """A point whose trial promised to beat the champion; it was in no contest and did not fail inside."""
         current = self.standing
         bar = _PROMISING * (current.gain if current else 1.0)
         failed = {point for point, gains in self.inside.items() if not gains}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..autotune.algorithm_tasks import algorithm_tasks
+from ..autotune.conv2d_algorithm_tasks import conv2d_algorithm_tasks
 from ..autotune.matmul_algorithm_tasks import matmul_algorithm_tasks
 from ..autotune.measurement import Measurer, RunOptions
 from ..autotune.records import Purpose
@@ -43,7 +43,7 @@ def open_algorithm_session(fused: FusedModel, measurer: Measurer, options: Sessi
     Every algorithm is tried, for the operators with the largest share of the time first.
     """
     size = model_bytes(fused.module)
-    convolutions = algorithm_tasks(fused.convolutions, fused.target, size)
+    convolutions = conv2d_algorithm_tasks(fused.convolutions, fused.target, size)
     tasks = [*convolutions, *matmul_algorithm_tasks(fused.products, fused.target, size)]
     if not tasks:
         return None
@@ -77,10 +77,10 @@ def hold_algorithm_contest(
     with some_records(session.options.records, is_algorithm) as records:
         executables = [build(), build(tuning_records=records)]
     default, tuned = whole_runs(executables, seconds, options)
-    for state in chosen:
-        note_whole_runs(session, state, default, tuned)
     if not default.ok:
         return None
+    for state in chosen:
+        note_whole_runs(session, state, default, tuned)
     gain = median_ratio(default, tuned)
     return AlgorithmContest(default.median, default.median / gain if gain else float("inf"))
 

@@ -21,7 +21,7 @@ from ..autotune.built_groups import measure_built
 from ..autotune.isolated_builder import BuiltGroup, IsolatedBuilder
 from ..autotune.measurement import BuiltKernel, Candidate, Knobs, Measurement, RunOptions
 from ..autotune.model_proposals import champion, failure_of_champion, inside_gain, leaders, proposals
-from ..autotune.model_round import Contestants, ModelAtHand, run_round
+from ..autotune.model_round import Contestants, ModelAtHand, RoundError, run_round
 from ..autotune.records import Purpose
 from ..autotune.session import Session, joined
 from ..autotune.task_state import TaskState
@@ -142,7 +142,11 @@ class ModelSearch:
             self._contest()
 
     def _round(self, number: int) -> bool:
-        """Tries some schedules of every kernel; False if nothing new is left."""
+        """Tries some schedules of every kernel; False if nothing new is left, or this cannot be measured.
+
+        Raises:
+            RoundError: not even the first round can.
+        """
         shares = self._shares()
         chosen = []
         for index, state in enumerate(self._usable()):
@@ -151,8 +155,14 @@ class ModelSearch:
             chosen.append(_Choice(state, proposals(state, fresh, generator)))
         chosen = [choice for choice in chosen if choice.points]
         new = any(point not in choice.state.inside for choice in chosen for point in choice.points)
-        if new:
-            self._measure(Purpose.MODEL_TRIAL, chosen, self.times.runs)
+        try:
+            if new:
+                self._measure(Purpose.MODEL_TRIAL, chosen, self.times.runs)
+        except RoundError as error:
+            if number == 0:
+                raise
+            self.show(str(error))
+            return False
         return new
 
     def _contest(self) -> None:

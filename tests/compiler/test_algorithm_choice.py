@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import relaxc
-from relaxc.autotune.algorithm_tasks import algorithm_tasks
+from relaxc.autotune.conv2d_algorithm_tasks import conv2d_algorithm_tasks
 from relaxc.autotune.measurement import Measurement, Status
 from relaxc.autotune.records import Entry, Purpose, Record, TargetKey, append_record, read_records
 from relaxc.compiler.cli import main
@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def contest(model: Path, default: Mapping[str, int] | None, winner: Mapping[str, int]) -> Record:
     """One that ``winner`` has won against ``default``: the cost model's choice if None is given."""
     fused = fuse(model, "native", None, None, CompileOptions())
-    (task,) = algorithm_tasks(fused.convolutions, fused.target, model_bytes=0)
+    (task,) = conv2d_algorithm_tasks(fused.convolutions, fused.target, model_bytes=0)
     slow, fast = (Measurement(Status.OK, (seconds,) * 9) for seconds in (2.0, 1.0))
     return Record(
         task.kernel,

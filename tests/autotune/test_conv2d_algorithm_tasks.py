@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relaxc.autotune.algorithm_tasks import algorithm_tasks
+from relaxc.autotune.conv2d_algorithm_tasks import conv2d_algorithm_tasks
 from relaxc.autotune.asked import Asked
 from relaxc.autotune.build_kernel import build_kernel
 from relaxc.autotune.measurement import ArgumentSpec, RunOptions, Status
@@ -23,7 +23,7 @@ EXTENTS = Conv2dExtents(batch=1, channels=32, out_blocks=2, height=14, width=14)
 
 
 def test_all_algorithms_of_a_convolution_compute_the_same(native: CpuTarget) -> None:
-    (task,) = algorithm_tasks({EXTENTS: 3}, native, model_bytes=1 << 20)
+    (task,) = conv2d_algorithm_tasks({EXTENTS: 3}, native, model_bytes=1 << 20)
     assert task.calls == 3
     assert task.space.find(task.default) is not None
     points = [task.space.knobs(point) for point in range(len(task.space))]
@@ -34,7 +34,7 @@ def test_all_algorithms_of_a_convolution_compute_the_same(native: CpuTarget) -> 
 
 
 def test_other_filters_are_found_out(native: CpuTarget) -> None:
-    (task,) = algorithm_tasks({EXTENTS: 1}, native, model_bytes=0)
+    (task,) = conv2d_algorithm_tasks({EXTENTS: 1}, native, model_bytes=0)
     direct, winograd = (
         build_kernel(task.candidate(knobs, native))
         for knobs in ({"tile": 0, "count": 0}, {"tile": 4, "count": 16})
@@ -55,7 +55,7 @@ def test_filters_are_transformed_as_a_compilation_does_it() -> None:
 
 
 def test_symbolic_extents_leave_no_choice(native: CpuTarget) -> None:
-    assert algorithm_tasks({replace(EXTENTS, guessed=True): 1}, native, model_bytes=0) == []
+    assert conv2d_algorithm_tasks({replace(EXTENTS, guessed=True): 1}, native, model_bytes=0) == []
 
 
 def test_a_model_says_how_often_it_calls_a_convolution() -> None:
