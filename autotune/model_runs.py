@@ -23,7 +23,8 @@ _SLOW_RUN_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
 # Errors of kernels add up from layer to layer.
 _LOOSER = 10.0
-_ROUNDING = {"bf16": 2.0**-7}
+ROUNDING = {"bf16": 2.0**-7, "fp16": 2.0**-10}
+"""The precisions that round values between kernels, and how far neighbouring values are apart."""
 
 
 def time_whole_runs(
@@ -58,7 +59,7 @@ def run_in_turns(
     executables = [load(path, options.threads) for path in artifacts]
     started = time.monotonic()
     results = [_arrays(executable.run(inputs)) for executable in executables]
-    tolerance = _LOOSER * max(options.tolerance, _ROUNDING.get(executables[0].metadata["precision"], 0.0))
+    tolerance = _LOOSER * max(options.tolerance, ROUNDING.get(executables[0].metadata["precision"], 0.0))
     outcomes = [compare_results(each, results[0], tolerance) for each in results]
     order = np.random.default_rng([options.seed, os.getpid()])
     found: list[list[float]] = [[] for _ in executables]

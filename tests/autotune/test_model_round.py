@@ -14,9 +14,9 @@ import relaxc
 from relaxc.autotune.build_kernel import build_kernel
 from relaxc.autotune.measurement import BuiltKernel, RunOptions, Status
 from relaxc.autotune.model_round import Contestants, ModelAtHand, RoundError, run_round
-from relaxc.autotune.model_runs import time_whole_runs
+from relaxc.autotune.model_runs import ROUNDING, time_whole_runs
 from relaxc.autotune.tasks import Task, extract_tasks
-from relaxc.compiler.driver import fuse
+from relaxc.compiler.driver import PRECISIONS, fuse
 from relaxc.compiler.options import CompileOptions
 from relaxc.targets.registry import resolve
 
@@ -109,6 +109,10 @@ def test_whole_runs_with_other_results_are_wrong(model: ModelAtHand, tmp_path: P
     same, wrong = time_whole_runs([model.artifact, other], model.inputs, 0.05, OPTIONS)
     assert same.ok
     assert wrong.status is Status.WRONG_RESULT
+
+
+def test_every_precision_that_rounds_between_kernels_has_a_tolerance() -> None:
+    assert ROUNDING.keys() == PRECISIONS.keys() - {"fp32"}
 
 
 def test_an_artifact_that_cannot_be_run_does_not_hide_the_other(model: ModelAtHand, tmp_path: Path) -> None:
