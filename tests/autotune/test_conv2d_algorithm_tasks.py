@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relaxc.autotune.conv2d_algorithm_tasks import conv2d_algorithm_tasks
 from relaxc.autotune.asked import Asked
 from relaxc.autotune.build_kernel import build_kernel
+from relaxc.autotune.conv2d_algorithm_tasks import conv2d_algorithm_tasks
 from relaxc.autotune.measurement import ArgumentSpec, RunOptions, Status
 from relaxc.autotune.run_kernels import Argument, run_kernels
 from relaxc.autotune.standings import Standing
