@@ -43,11 +43,11 @@ class TracedCall:
 
 
 def trace(executable: Executable, inputs: Mapping[str, Any]) -> list[TracedCall]:
-    """The calls of a run that do something, in order."""
+    """The calls of a run that do something, in order. Functions of the model are their calls of kernels."""
     calls: list[TracedCall] = []
 
     def note(function: Kernel, name: str, before: bool, _result: Any, *arguments: Any) -> None:
-        if before and not name.startswith(_MACHINE):
+        if before and callable(function) and not name.startswith(_MACHINE):
             calls.append(TracedCall(name, function, arguments))
 
     executable.run_instrumented(inputs, note)

@@ -23,6 +23,10 @@ from relaxc.targets.registry import resolve
 OPTIONS = RunOptions(threads=1)
 
 
+def of_48_by_64(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [48, 64])
+
+
 def two_products(seed: int) -> onnx.ModelProto:
     """A product with a ReLU behind it, and one of the same extents without."""
     generator = np.random.default_rng(seed)
@@ -34,7 +38,7 @@ def two_products(seed: int) -> onnx.ModelProto:
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("MatMul", ["b", "w"], ["y"]),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [48, 64]) for name in "xy"]
+    ends = [of_48_by_64(name) for name in "xy"]
     graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -73,6 +77,27 @@ def test_wrong_results_are_not_timed(model: ModelAtHand, tasks: tuple[Task, ...]
     ((default, right, wrong),) = run_round(model, [Contestants(first.names, kernels)], 0.05, OPTIONS)
     assert (default.status, right.status, wrong.status) == (Status.OK, Status.OK, Status.WRONG_RESULT)
     assert not wrong.seconds
+
+
+def test_kernels_of_a_branch_are_timed_like_others(tmp_path: Path) -> None:
+    product = two_products(0).graph
+    inside = helper.make_graph(product.node, "inside", [], product.output)
+    plain = helper.make_graph([helper.make_node("Relu", ["x"], ["z"])], "plain", [], [of_48_by_64("z")])
+    chosen = helper.make_node("If", ["c"], ["r"], then_branch=inside, else_branch=plain)
+    condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    graph = helper.make_graph(
+        [chosen], "branch", [*product.input, condition], [of_48_by_64("r")], product.initializer
+    )
+    branch = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    relaxc.compile(branch).save(tmp_path / "branch.so")
+    model = ModelAtHand(tmp_path / "branch.so", {"x": np.ones((48, 64), np.float32), "c": np.array(True)})
+    fused = fuse(branch, "native", None, None, CompileOptions())
+    found = [
+        (task, run_round(model, [Contestants(task.names, built(task, 0))], 0.05, OPTIONS))
+        for task in extract_tasks(fused.module, fused.target).tasks
+    ]
+    assert any("matmul" in task.name for task, _ in found)
+    assert all(each.ok for task, (measured,) in found for each in measured if "matmul" in task.name)
 
 
 def test_kernels_that_are_not_those_of_the_model_are_not_timed(
