@@ -93,7 +93,7 @@ def test_from_tuning_to_a_compiled_model(
     assert _run(["compile", str(model), *arguments, "--verbose"]) == 0
     listed = capfd.readouterr().out
     assert re.search(r"fused_conv2d\S*\s+conv2d\s+tuned", listed)
-    assert "1 tuned" in listed or "2 tuned" in listed
+    assert re.search(r"; [1-9] tuned\)", listed)
     image = np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)
     plain = relaxc.compile(model, shapes={"x": (1, 3, 16, 16)}).run({"x": image})
     tuned = relaxc.load(artifact).run({"x": image})
