@@ -162,7 +162,10 @@ def _transform_input(x: te.Tensor, grid: TileGrid, padding: tuple[int, int, int,
     tiling, size = grid.tiling, grid.tiling.tile + WINDOW - 1
     N, Cb, H, W, b = x.shape
     recipe = _recipe(winograd_matrices(tiling.tile).input)
-    top, left, _, _ = padding
+    top, left, bottom, right = padding
+    # An empty map has nothing to read, but with so much padding it has results.
+    margins = ((H, top + bottom), (W, left + right))
+    filled = [extent > 0 for extent, margin in margins if margin >= WINDOW]
 
     def pixel(*index: tirx.Var) -> tirx.Expr:
         n, block, c, t, r, s, lane = index
@@ -170,8 +173,9 @@ def _transform_input(x: te.Tensor, grid: TileGrid, padding: tuple[int, int, int,
         h, w = first_h + r - top, first_w + s - left
         near_h, near_w = tirx.max(tirx.min(h, H - 1), 0), tirx.max(tirx.min(w, W - 1), 0)
         # Compared in this way, TVM does not take the clamping out: a Select reads whatever it then chooses.
-        inside = tirx.all(near_h == h, near_w == w)
-        return tirx.Select(inside, x(n, c, near_h, near_w, lane), tirx.const(0, x.dtype))
+        inside, zero = tirx.all(near_h == h, near_w == w), tirx.const(0, x.dtype)
+        nearest = tirx.Select(inside, x(n, c, near_h, near_w, lane), zero)
+        return tirx.if_then_else(tirx.all(*filled), nearest, zero) if filled else nearest
 
     shape = (N, grid.blocks, Cb, tiling.count, size, size, b)
     tiles = te.compute(shape, pixel, name="input_tiles")

@@ -102,6 +102,23 @@ def test_one_kernel_serves_maps_of_any_size() -> None:
         assert errors.max() < LARGEST_ERROR[4]
 
 
+def test_padding_around_an_empty_map_is_zero() -> None:
+    """The kernel, which may not know that the map is empty, reads nothing."""
+    generator, around = np.random.default_rng(1), window((2, 2, 2, 2))
+    weight, x = filters(generator, 16, 16, around), normal(generator, 1, 16, 5, 6)
+    workload = Workload(
+        "padded widely",
+        lambda data: relax_conv2d(data, weight, around),
+        [x],
+        conv2d(x, weight, around),
+        WINOGRAD,
+        shapes=[[1, 16, "h", "w"]],
+    )
+    compiled = CompiledWorkloads([workload], choose_tiling=lambda _extents: Tiling(4, 4))
+    for H, W in ((0, 6), (5, 0), (0, 0)):
+        np.testing.assert_array_equal(compiled(0, [normal(generator, 1, 16, H, W)]), 0.0)
+
+
 @pytest.mark.parametrize("tile", list(POINTS))
 @pytest.mark.parametrize("positive", [False, True], ids=["signed", "after a relu"])
 def test_errors_stay_small(tile: int, positive: bool) -> None:
