@@ -18,6 +18,7 @@ from tvm.s_tir import SBlock, SBlockRealize
 
 from .compute import TILE_SLACK, WORKLOAD
 from .rewrite import count_uses
+from .tensor_types import element_type, static_shape
 
 POINTWISE, DEPTHWISE = "conv2d_nchwc", "depthwise_conv2d_nchwc"
 _CALL_TIR = ir.Op.get("relax.call_tir")
@@ -166,9 +167,9 @@ def _inner_bindings(function: relax.Function) -> Iterator[relax.VarBinding]:
 
 
 def _is_static_map(value: relax.Expr) -> bool:
-    shape = value.ty.shape
-    static = shape is not None and all(isinstance(extent, tirx.IntImm) for extent in shape)
-    return static and len(shape) == _MAP_AXES and str(value.ty.dtype.dtype) == "float32"
+    """Whether ``value`` is a map of known extents, with elements."""
+    shape = static_shape(value.ty) or []
+    return len(shape) == _MAP_AXES and 0 not in shape and element_type(value) == "float32"
 
 
 def _shape(var: relax.Expr) -> tuple[int, ...]:
@@ -188,7 +189,7 @@ def _stage(kernel: ir.BaseFunc) -> _Stage | None:
         return None
     (anchor,) = anchors
     kind = str(anchor.annotations[WORKLOAD])
-    source = _unpadded(anchor.reads[0].source, blocks)
+    source = anchor.reads[0].source if kind == POINTWISE else _unpadded(anchor.reads[0].source, blocks)
     operand = next((i for i, param in enumerate(kernel.params) if param.same_as(source)), None)
     if operand is None or (kind == POINTWISE and not _is_pointwise(anchor, source)):
         return None
@@ -206,11 +207,12 @@ def _unpadded(buffer: tirx.Var, blocks: Sequence[SBlock]) -> tirx.Var:
 
 def _is_pointwise(anchor: SBlock, source: tirx.Var) -> bool:
     """Whether ``anchor`` takes the map ``source`` as one row (``compute/conv2d.py``)."""
-    extents = [anchor.iter_vars[2].dom.extent, *source.shape]
+    rows, columns = (axis.dom.extent for axis in anchor.iter_vars[_COLUMNS - 1 : _COLUMNS + 1])
+    extents = [rows, columns, *source.shape]
     if len(source.shape) != _MAP_AXES or not all(isinstance(extent, tirx.IntImm) for extent in extents):
         return False
-    rows, _, _, height, *_ = map(int, extents)
-    return rows == 1 and height != 1
+    one, pixels, _, _, height, width, _ = map(int, extents)
+    return one == 1 and pixels == height * width + TILE_SLACK and height != 1
 
 
 def _with_chains(

@@ -11,7 +11,7 @@ from relaxc.passes.pipeline import graph_passes
 from tests.passes.module_summary import assert_same_results, normal, operators
 
 EXPAND, DEPTHWISE, PROJECT = normal(32, 16, 1, 1), normal(32, 1, 3, 3, seed=1), normal(16, 32, 1, 1, seed=2)
-NARROW = normal(16, 1, 3, 3, seed=3)
+NARROW, COLUMN = normal(16, 1, 3, 3, seed=3), normal(16, 32, 3, 3, seed=4)
 
 
 @I.ir_module
@@ -51,6 +51,30 @@ class TwoInARow:
             c = R.nn.conv2d(b, R.const(NARROW), strides=(2, 2), groups=16)
             d = R.nn.conv2d(c, R.const(EXPAND))
             r = (d,)
+            R.output(r)
+        return r
+
+
+@I.ir_module
+class WholeHeight:
+    @R.function
+    def main(x: R.Tensor((1, 32, 3, 12), "float32")):
+        with R.dataflow():
+            a = R.nn.conv2d(x, R.const(DEPTHWISE), padding=(1, 1), groups=32)
+            b = R.nn.conv2d(a, R.const(COLUMN), padding=(0, 1))
+            r = (b,)
+            R.output(r)
+        return r
+
+
+@I.ir_module
+class NoImages:
+    @R.function
+    def main(x: R.Tensor((0, 32, 9, 12), "float32")):
+        with R.dataflow():
+            a = R.nn.conv2d(x, R.const(DEPTHWISE), groups=32)
+            b = R.nn.conv2d(a, R.const(PROJECT))
+            r = (b,)
             R.output(r)
         return r
 
@@ -125,3 +149,11 @@ def test_a_convolution_belongs_to_one_chain_only() -> None:
 
 def test_symbolic_extents_keep_kernels_apart() -> None:
     assert convolutions(lowered(Symbolic, always)) == ["conv2d", "depthwise", "conv2d"]
+
+
+def test_a_convolution_over_the_whole_height_is_not_pointwise() -> None:
+    assert convolutions(lowered(WholeHeight, always)) == ["depthwise", "conv2d"]
+
+
+def test_maps_without_elements_keep_kernels_apart() -> None:
+    assert convolutions(lowered(NoImages, always)) == ["depthwise", "conv2d"]
