@@ -3,6 +3,7 @@
 The model counts cycles of one core. Kernels of their own write the wide maps and read them again: what
 exceeds the second-level cache, or was written by another core, comes from the last cache. One kernel for all
 computes the rows at the borders of its bands twice, and every core reads all weights for each of its bands.
+Where bands are no multiple of the cores, some of these wait for the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .templates.separable_conv2d import (
     SeparableConv2dTemplate,
     SeparableWorkload,
     band_bytes,
+    imbalance,
     wide_rows,
 )
 
@@ -76,9 +78,18 @@ def _saved_cycles(workload: SeparableWorkload, extents: ChainExtents, machine: M
 
 
 def _added_cycles(workload: SeparableWorkload, config: SeparableConfig, machine: Machine) -> float:
+    """Of the busiest core."""
     bands = workload.images * config.bands / machine.cores
     again = max(0, wide_rows(workload, config.bands) - workload.height // config.bands * workload.stride)
     products = again * workload.in_width * workload.narrow * workload.wide_blocks / _FMA_UNITS
     weights = (workload.narrow + workload.out_blocks * workload.lanes) * workload.wide * 4
     second = weights / CACHED_BYTES if weights > machine.l2_bytes * (1 - BAND_SHARE) else 0.0
-    return bands * (products + second)
+    idle = imbalance(workload, config.bands, machine) - 1
+    return bands * (products + second) + idle * _product_cycles(workload, machine)
+
+
+def _product_cycles(workload: SeparableWorkload, machine: Machine) -> float:
+    """Of the pointwise convolutions, if all cores had as much to do."""
+    widened = workload.height * workload.stride * workload.in_width * workload.narrow * workload.wide_blocks
+    narrowed = workload.height * workload.width * workload.wide * workload.out_blocks
+    return workload.images * (widened + narrowed) / (_FMA_UNITS * machine.cores)

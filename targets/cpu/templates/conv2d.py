@@ -26,7 +26,7 @@ from .blocks import (
 from .half_sums import accumulate_half_sums, multiplication_of
 from .register_kernel import STAGING_STEPS, accumulate, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
-from .spatial import pad_within, padding_block, schedule_rest
+from .spatial import compute_within, padding_block, schedule_rest
 
 KIND = "conv2d_nchwc"
 
@@ -158,7 +158,7 @@ class Conv2dTemplate:
         step = _accumulate(sch, anchor, workload, config)
         accumulate_half_sums(sch, anchor, step)
         for block in strip:
-            pad_within(sch, block, outer)
+            compute_within(sch, block, outer)
         sweep = _sweep(workload, config)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, step, sweep)

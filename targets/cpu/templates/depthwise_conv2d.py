@@ -13,7 +13,7 @@ from ..machine import Machine
 from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
 from .register_kernel import accumulate, place_tile
 from .register_tile import MAX_ROWS
-from .spatial import pad_within, padding_block, schedule_rest
+from .spatial import compute_within, padding_block, schedule_rest
 
 KIND = "depthwise_conv2d_nchwc"
 _BAND_ROWS = 4
@@ -107,7 +107,7 @@ class DepthwiseConv2dTemplate:
         task = parallelise_nest(sch, [n, o, h])
         place_tile(sch, anchor, last, w, staged=config.staged)
         for block in strip:
-            pad_within(sch, block, task)
+            compute_within(sch, block, task)
         n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]
         sch.unroll(s)
         accumulate(sch, anchor, [r, s], [n, o, h, w], lane)

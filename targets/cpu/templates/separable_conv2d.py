@@ -9,7 +9,7 @@ are widened for both. Each convolution has the form that it has in a kernel of i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
@@ -28,7 +28,7 @@ from .blocks import (
 )
 from .register_kernel import accumulate, place_tile
 from .register_tile import LEAST_CHAINS, RegisterTile, TileProblem, best_tile, tiles
-from .spatial import pad_within
+from .spatial import compute_within, schedule_spatial
 
 CHAINS = ((POINTWISE, DEPTHWISE, POINTWISE), (DEPTHWISE, POINTWISE))
 BAND_SHARE = 0.5
@@ -150,17 +150,23 @@ class SeparableConv2dTemplate:
         *expand, depthwise, project = _anchors(sch)
         stages = [(anchor, inline_epilogue(sch, anchor)) for anchor in (*expand, depthwise, project)]
         padding = _padding(sch, depthwise)
-        inline_spatial_producers(sch, keep=[sch.get(b).name_hint for b in _kept(stages, padding)])
+        kept = [sch.get(block).name_hint for block in _kept(stages, padding)]
+        inline_spatial_producers(sch, keep=kept)
+        first, *between, behind = _rest(sch, stages, kept)
         last = stages[-1][1]
         n, o, h, w, lane = sch.get_loops(last)
         band, h = sch.split(h, [config.bands, None])
         sch.reorder(n, band, o, h, w, lane)
         task = parallelise_nest(sch, [n, band])
         _pointwise(sch, *stages[-1], RegisterTile(config.project_rows, config.project_vectors))
+        _compute_rest(sch, between[-1], task)
         _depthwise(sch, *stages[-2], padding, task, config)
         if expand:
+            _compute_rest(sch, between[0], task)
             sch.compute_at(stages[0][1], task, preserve_unit_loops=True)
             _pointwise(sch, *stages[0], RegisterTile(config.expand_rows, config.expand_vectors))
+        for block in (*first, *behind):
+            schedule_spatial(sch, block)
 
 
 _NO_TILE = RegisterTile(0, 0)
@@ -187,6 +193,30 @@ def _kept(stages: list[tuple[SBlockRV, SBlockRV]], padding: SBlockRV | None) -> 
     return [*(block for stage in stages for block in stage), *([padding] if padding is not None else [])]
 
 
+def _rest(
+    sch: Schedule, stages: list[tuple[SBlockRV, SBlockRV]], kept: Collection[str]
+) -> list[list[SBlockRV]]:
+    """The blocks not ``kept``: before the first stage, behind it, behind the next one and so on.
+
+    Such are parts of an epilogue that cannot be one expression with the rest of it.
+    """
+    ends = {sch.get(last).name_hint for _, last in stages}
+    found: list[list[SBlockRV]] = [[]]
+    for block in root_blocks(sch):
+        name = sch.get(block).name_hint
+        if name in ends:
+            found.append([])
+        elif name not in kept:
+            found[-1].append(block)
+    return found
+
+
+def _compute_rest(sch: Schedule, blocks: Sequence[SBlockRV], task: LoopRV) -> None:
+    """Computes a band of each of ``blocks``, of which each may read those before it."""
+    for block in reversed(blocks):
+        compute_within(sch, block, task)
+
+
 def wide_rows(workload: SeparableWorkload, bands: int) -> int:
     """How many rows the depthwise convolution reads for a band, padding included."""
     return (workload.height // bands - 1) * workload.stride + workload.window_rows
@@ -200,18 +230,20 @@ def band_bytes(workload: SeparableWorkload, bands: int) -> int:
 
 
 def _bands(workload: SeparableWorkload, machine: Machine) -> list[int]:
-    """Numbers of equal bands that give all threads as much to do, if any does: a few with which a band fits
-    in the cache, and a few with which it does not."""
+    """Numbers of equal bands that give all threads as much to do, or as nearly as any: a few with which a
+    band fits in the cache, and a few with which it does not."""
     counts = _divisors(workload.height)
-    counts = [bands for bands in counts if _is_balanced(workload.images * bands, machine)] or counts
+    least = max(_MOST_IMBALANCE, min(imbalance(workload, bands, machine) for bands in counts))
+    counts = [bands for bands in counts if imbalance(workload, bands, machine) <= least]
     room = BAND_SHARE * machine.l2_bytes
     enough = sum(band_bytes(workload, bands) > room for bands in counts)
     return counts[max(0, enough - _FEW) : enough + _FEW]
 
 
-def _is_balanced(tasks: int, machine: Machine) -> bool:
-    """Whether threads that share equal ``tasks`` have about as much to do as each other."""
-    return -(-tasks // machine.cores) * machine.cores <= _MOST_IMBALANCE * tasks
+def imbalance(workload: SeparableWorkload, bands: int, machine: Machine) -> float:
+    """How much longer than the mean the busiest thread takes for its share of all bands."""
+    tasks = workload.images * bands
+    return -(-tasks // machine.cores) * machine.cores / tasks
 
 
 def _strips(workload: SeparableWorkload, bands: int) -> list[int]:
@@ -283,7 +315,7 @@ def _depthwise(
     w, _ = sch.split(w, [None, config.columns])
     place_tile(sch, anchor, last, w, staged=False)
     if padding is not None:
-        pad_within(sch, padding, strip)
+        compute_within(sch, padding, strip)
     n, o, h, w, lane, r, s = sch.get_loops(anchor)[-7:]
     sch.unroll(s)
     accumulate(sch, anchor, [r, s], [n, o, h, w], lane)

@@ -128,10 +128,10 @@ def padding_block(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> SBlockRV:
     return block
 
 
-def pad_within(sch: Schedule, padding: SBlockRV, loop: LoopRV) -> None:
-    """Has ``padding`` write, in each iteration of ``loop``, what is read in it, in vectors."""
-    sch.compute_at(padding, loop, preserve_unit_loops=True)
-    vectorise_inner(sch, list(sch.get_loops(padding)))
+def compute_within(sch: Schedule, block: SBlockRV, loop: LoopRV) -> None:
+    """Has ``block``, a spatial one, write in each iteration of ``loop`` what is read in it, in vectors."""
+    sch.compute_at(block, loop, preserve_unit_loops=True)
+    vectorise_inner(sch, list(sch.get_loops(block)))
 
 
 def vectorise_inner(sch: Schedule, loops: list[LoopRV], elements: int = VECTOR_ELEMENTS) -> list[LoopRV]:

@@ -100,3 +100,27 @@ def test_chains_with_symbolic_extents_keep_a_kernel_for_each_convolution() -> No
         ],
         choose_chain=always,
     )
+
+
+def softly(y: relax.Expr) -> relax.Expr:
+    """Mish, written as elementary functions that are nested too deeply for one expression."""
+    return relax.op.multiply(y, relax.op.tanh(relax.op.nn.softplus(y)))
+
+
+def test_epilogues_of_several_steps_stay_within_the_bands() -> None:
+    generator, op = np.random.default_rng(0), relax.op
+    shapes = (32, 16, 1, 1), (32, 1, 3, 3), (16, 32, 1, 1)
+    weights = [normal(generator, *shape) for shape in shapes]
+    x, window = normal(generator, 1, 16, 12, 14), Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+
+    def operator(data: relax.Expr) -> relax.Expr:
+        expand, depthwise, project = map(relax.const, weights)
+        y = softly(op.nn.conv2d(data, expand))
+        y = softly(op.nn.conv2d(y, depthwise, padding=(1, 1), groups=32))
+        return softly(op.nn.conv2d(y, project))
+
+    expected: np.ndarray = x
+    for weight, around, groups in zip(weights, (POINT, window, POINT), (1, 32, 1), strict=True):
+        sums = conv2d(expected, weight, around, groups=groups)
+        expected = sums * np.tanh(np.logaddexp(0, sums))
+    check([Workload("mish", operator, [x], expected, ONE_KERNEL)], choose_chain=always)

@@ -30,3 +30,8 @@ def test_expensive_rows_are_not_computed_twice() -> None:
 def test_maps_whose_extents_have_no_divisors_get_kernels_of_their_own() -> None:
     prime = replace(LARGE, height=113, width=113, out_height=113, out_width=113)
     assert not choose_chain(prime, MACHINE)
+
+
+def test_few_bands_do_not_keep_many_cores_waiting() -> None:
+    assert choose_chain(LARGE, replace(MACHINE, cores=4))
+    assert not choose_chain(LARGE, replace(MACHINE, cores=64))
