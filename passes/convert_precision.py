@@ -239,7 +239,7 @@ def _rows(converter: PrecisionConverter, call: ir.Call) -> relax.Expr | None:
     data = call.args[0]
     axes = getattr(call.attrs, "axes", None) or [call.attrs.axis]
     last = len(axes) == 1 and int(axes[0]) % data.ty.ndim == data.ty.ndim - 1
-    if not last or data.ty.ndim < 2:
+    if not last or data.ty.ndim < 2 or converter.range.may_leave(call):
         return None
     if converter.range.is_that_of_float32 or converter.is_narrow(data) or not _is_wide_tensor(data):
         return _moved(converter, call)

@@ -11,6 +11,8 @@ import numpy as np
 from tvm import ir, relax
 
 from .constants import constant_value
+from .operator_name import operator_name
+from .tensor_types import element_type
 
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895314e38}
 MOST_GROWTH = 8.0
@@ -43,43 +45,50 @@ class NarrowRange:
         return value is None or value.dtype != np.float32 or self.holds(value)
 
     def may_leave(self, call: ir.Call) -> bool:
-        """Whether the result of an element-wise operator on values inside may lie outside."""
+        """Whether the result of an operator on values inside may lie outside."""
         if self.is_that_of_float32:
             return False
         name = call.op.name.removeprefix("relax.")
         if name in _UNBOUNDED:
             return True
-        if name not in _BINARY:
+        if name == "clip":
+            low, high = _clip_bounds(call)
+            return low > self.largest or high < -self.largest
+        if name not in _WITH_CONSTANTS:
             return False
-        return not all(map(self.holds_constant, call.args)) or self._grows(name, *call.args)
+        return not all(map(self.holds_constant, call.args)) or self._grows(name, *call.args[:2])
 
     def _grows(self, name: str, a: relax.Expr, b: relax.Expr) -> bool:
+        if name not in _GROWING:
+            return False
         if name == "divide":
             value = constant_value(b)
-            return value is None or MOST_GROWTH * float(np.abs(value).min(initial=np.inf)) < 1
+            return value is None or MOST_GROWTH * _smallest(value) < 1
         if name != "multiply" and any(constant_value(operand) is not None for operand in (a, b)):
             return False
         return min(self._bound(a), self._bound(b)) > MOST_GROWTH
 
     def note(self, binding: relax.VarBinding) -> None:
         """Remembers what the operator that is bound says about its result."""
-        call = binding.value
-        if isinstance(call, ir.Call) and isinstance(call.op, ir.Op):
-            bound = self._bound_of_result(call.op.name.removeprefix("relax."), call)
-            if bound < np.inf:
-                self._bounds[binding.var] = bound
+        name = operator_name(binding.value).removeprefix("relax.")
+        if self.is_that_of_float32 or not name or not _is_float32(binding.var):
+            return
+        bound = self._bound_of_result(name, binding.value)
+        if bound < np.inf:
+            self._bounds[binding.var] = bound
 
     def _bound_of_result(self, name: str, call: ir.Call) -> float:
         if name in _AT_MOST_ONE:
             return 1.0
         if name == "clip":
-            return max(abs(float(bound.value)) for bound in call.args[1:])
+            return max(map(abs, _clip_bounds(call)))
         if name in ("add", "subtract"):
             return self._bound(call.args[0]) + self._bound(call.args[1])
         if name == "multiply":
             return self._bound(call.args[0]) * self._bound(call.args[1])
         if name == "divide" and (divisor := constant_value(call.args[1])) is not None:
-            return self._bound(call.args[0]) / float(np.abs(divisor).min(initial=np.inf))
+            smallest = _smallest(divisor)
+            return self._bound(call.args[0]) / smallest if smallest > 0 else np.inf
         return self._bound(call.args[0]) if name in _NO_LARGER else np.inf
 
     def _bound(self, expr: relax.Expr) -> float:
@@ -90,8 +99,23 @@ class NarrowRange:
         return self._bounds.get(expr, np.inf) if isinstance(expr, relax.Var) else np.inf
 
 
-_UNBOUNDED = frozenset({"exp", "power", "square"})
-_BINARY = frozenset({"add", "subtract", "multiply", "divide"})
+def _is_float32(var: relax.Var) -> bool:
+    return isinstance(var.ty, relax.TensorType) and element_type(var) == "float32"
+
+
+def _clip_bounds(call: ir.Call) -> tuple[float, float]:
+    low, high = (float(bound.value) for bound in call.args[1:])
+    return low, high
+
+
+def _smallest(divisor: np.ndarray) -> float:
+    """The least magnitude; infinite where there is no number."""
+    return float(np.abs(divisor).min(initial=np.inf))
+
+
+_UNBOUNDED = frozenset({"exp", "power", "square", "nn.log_softmax"})
+_GROWING = frozenset({"add", "subtract", "multiply", "divide"})
+_WITH_CONSTANTS = _GROWING | {"maximum", "minimum", "nn.layer_norm"}
 _AT_MOST_ONE = frozenset({"sigmoid", "tanh", "erf", "sin", "cos", "sign", "nn.softmax"})
 _NO_LARGER = frozenset(
     {"abs", "negative", "nn.relu", "reshape", "permute_dims", "squeeze", "expand_dims", "broadcast_to"}

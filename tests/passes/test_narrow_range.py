@@ -23,6 +23,10 @@ def assert_converts(before: tvm.IRModule, after: tvm.IRModule) -> None:
     tvm.ir.assert_structural_equal(convert_precision(before, "float16"), after)
 
 
+def narrow() -> relax.Var:
+    return relax.Var("x", relax.TensorType((4, 6), "float16"))
+
+
 def type_of_what_is_reshaped(mod: tvm.IRModule) -> str:
     """In ``mod`` with float16."""
     found: list[str] = []
@@ -181,7 +185,7 @@ def test_only_what_cannot_grow_much_is_stored_narrow(mod: tvm.IRModule, dtype: s
 
 @pytest.mark.parametrize("operator", [relax.op.exp, relax.op.square])
 def test_functions_that_grow_fast_stay_wide(operator: Callable[[relax.Expr], relax.Expr]) -> None:
-    call = operator(relax.Var("x", relax.TensorType((4, 6), "float16")))
+    call = operator(narrow())
     assert NarrowRange("float16").may_leave(call)
     assert not NarrowRange("bfloat16").may_leave(call)
 
@@ -190,3 +194,58 @@ def test_infinities_fit() -> None:
     assert NarrowRange("float16").holds(np.array([-np.inf, 65504.0, np.nan]))
     assert not NarrowRange("float16").holds(np.array([65536.0]))
     assert NarrowRange("bfloat16").holds(np.array([1e38]))
+
+
+def number(value: float) -> relax.Expr:
+    return relax.const(value, "float32")
+
+
+@pytest.mark.parametrize(
+    ("call", "leaves"),
+    [
+        (relax.op.maximum(narrow(), number(1e5)), True),
+        (relax.op.minimum(narrow(), number(-1e5)), True),
+        (relax.op.maximum(narrow(), number(0.5)), False),
+        (relax.op.maximum(narrow(), narrow()), False),
+        (relax.op.clip(narrow(), 1e5, 2e5), True),
+        (relax.op.clip(narrow(), 0, 1e6), False),
+        (relax.op.clip(narrow(), -np.inf, np.inf), False),
+        (relax.op.nn.log_softmax(narrow()), True),
+        (relax.op.nn.softmax(narrow()), False),
+        (relax.op.nn.layer_norm(narrow(), relax.const(np.full(6, 1e5, np.float32)), number(0), [-1]), True),
+    ],
+)
+def test_results_out_of_range_of_comparisons_and_normalisation_stay_wide(
+    call: tvm.ir.Call, leaves: bool
+) -> None:
+    assert NarrowRange("float16").may_leave(call) == leaves
+
+
+@I.ir_module
+class DividedByZero:
+    @R.function
+    def main(x: R.Tensor((4, 6), "float32")):
+        with R.dataflow():
+            y = R.matmul(x, R.const(WEIGHT))
+            z = R.divide(y, R.const(0.0))
+            moved = R.reshape(z, (6, 4))
+            r = (moved,)
+            R.output(r)
+        return r
+
+
+@I.ir_module
+class OfIntegers:
+    @R.function
+    def main(x: R.Tensor((4, 6), "int64")):
+        with R.dataflow():
+            y = R.divide(x, R.const(2, "int64"))
+            moved = R.reshape(y, (6, 4))
+            r = (moved,)
+            R.output(r)
+        return r
+
+
+@pytest.mark.parametrize(("mod", "dtype"), [(DividedByZero, "float32"), (OfIntegers, "int64")])
+def test_divisors_of_any_kind_are_taken(mod: tvm.IRModule, dtype: str) -> None:
+    assert type_of_what_is_reshaped(mod) == dtype
