@@ -81,7 +81,9 @@ def scaled(rewriter: CallRewriter, tensor: relax.Expr) -> tuple[relax.Expr, floa
             and factor.ndim <= call.args[0].ty.ndim
         ):
             number = float(factor.reshape(()))
-            return call.args[0], number if op == "relax.multiply" else 1.0 / number
+            if op == "relax.multiply":
+                return call.args[0], number
+            return (call.args[0], 1.0 / number) if number else None
     return None
 
 

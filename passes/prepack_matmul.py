@@ -42,6 +42,8 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> re
     shape = data.ty.shape
     if shape is None or len(shape) < 2 or (element_type(data), element_type(call)) not in PRODUCTS:
         return None
+    if weight is not None and not weight.size:
+        return None
     if weight is None or weight.ndim != 2:
         return _batched(rewriter, call, block, depth)
     depth = step_depth(shape[-1], depth) if element_type(data) == NARROW else depth

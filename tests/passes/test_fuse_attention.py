@@ -139,3 +139,22 @@ def test_one_query_is_no_block() -> None:
             return r
 
     assert "attention" not in fused(Single, normal(1, 4), normal(4, 6), normal(6, 4))
+
+
+def test_scores_divided_by_zero_are_no_scaled_scores() -> None:
+    @I.ir_module
+    class DividedByZero:
+        @R.function
+        def main(
+            q: R.Tensor((2, 9, 5), "float32"),
+            k: R.Tensor((2, 5, 7), "float32"),
+            v: R.Tensor((2, 7, 4), "float32"),
+        ):
+            with R.dataflow():
+                scores = R.divide(R.matmul(q, k), R.const(0.0, "float32"))
+                y = R.matmul(R.nn.softmax(scores, axis=-1), v)
+                r = (y,)
+                R.output(r)
+            return r
+
+    assert operators(fuse_attention(DividedByZero, BLOCK)) == ["matmul", "divide", "nn.softmax", "matmul"]

@@ -146,6 +146,13 @@ def binary(node: Node) -> Expr:
 
 @converts("Div")
 def divide(node: Node) -> Expr:
+    divisor = node.value(1)
+    if is_float(node.dtype(0)) and isinstance(divisor, np.ndarray) and not divisor.any():
+        # TVM refuses to divide by a number that it knows to be zero. To multiply by infinity gives the same.
+        infinities = np.copysign(np.inf, divisor.astype(np.float64)).astype(divisor.dtype)
+        return relax.op.multiply(
+            *node.builder.broadcastable(node.tensor(0), node.builder.constant(infinities))
+        )
     a, b = node.builder.broadcastable(node.tensor(0), node.tensor(1))
     if is_float(node.dtype(0)):
         return relax.op.divide(a, b)

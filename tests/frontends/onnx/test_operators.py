@@ -67,6 +67,8 @@ ELEMENTWISE: list[Case] = [
     *((name, [ints(4, 1), ints(3)], {}) for name in ("Add", "Sub", "Mul")),
     *((name, [f32(0, 3), f32(3)], {}) for name in ("Add", "Mul")),
     ("Div", [ints(20), np.where(ints(20) >= 0, 3, -3).astype(np.int32)], {}),
+    ("Div", [SPECIAL, K(np.float32(0))], {}),
+    ("Div", [SPECIAL.astype(np.float64), K(np.float64(-0.0))], {}),
     ("Mod", [ints(20), np.where(ints(20) >= 0, 4, -4).astype(np.int32)], {}),
     ("Mod", [ints(20), np.where(ints(20) >= 0, 4, -4).astype(np.int32)], {"fmod": 1}),
     ("Mod", [f32(20), f32(20)], {"fmod": 1}),
@@ -160,6 +162,7 @@ INDEXING: list[Case] = [
 
 LAYERS: list[Case] = [
     ("MatMul", [f32(2, 3, 4), K(f32(4, 5))], {}),
+    ("MatMul", [f32(2, 3, 0), K(f32(0, 5))], {}),
     ("MatMul", [f32(2, 1, 3, 4), f32(5, 4, 6)], {}),
     ("MatMul", [f32(4), f32(4, 5)], {}),
     ("Gemm", [f32(3, 4), K(f32(5, 4)), K(f32(5))], {"transB": 1, "alpha": 0.5, "beta": 2.0}),
