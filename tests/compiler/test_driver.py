@@ -232,3 +232,24 @@ def test_a_stage_is_printed_for_the_target_asked_for() -> None:
 def test_an_unknown_stage_is_refused_before_any_work() -> None:
     with pytest.raises(RelaxcError, match=f"unknown stage 'prose': choose one of {', '.join(STAGES)}"):
         emit("missing.onnx", "prose")
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape", "weight", "target"),
+    [
+        ("Conv", (2**31 - 1, 8, 7, 5), (4, 8, 3, 2), "native"),
+        ("Conv", (2**31 - 1, 8, 7, 5), (16, 8, 1, 1), "native"),
+        ("MatMul", (2**30, 8, 4), (4, 40), "x86-64-v3"),
+        ("MatMul", (2**30, 4, 4), (4, 40), "native"),
+    ],
+)
+def test_kernels_have_more_rows_than_32_bits_count(
+    operator: str, shape: tuple[int, ...], weight: tuple[int, ...], target: str
+) -> None:
+    ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), onnx.ValueInfoProto(name="y")]
+    weights = [onnx.numpy_helper.from_array(np.ones(weight, np.float32), "w")]
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x", "w"], ["y"])], "g", ends[:1], ends[1:], weights
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    assert relaxc.compile(model, target=target).outputs[0].shape[0] == shape[0]

@@ -16,6 +16,8 @@ from ....passes.operator_name import operator_name
 from ..vector_math import ELEMENTARY_FUNCTIONS
 
 MOST_NESTED_FUNCTIONS = 2
+MOST_ITERATIONS = (1 << 31) - 1
+"""Of a loop in the place of several: TVM may count those in 32 bits."""
 
 
 def root_blocks(sch: Schedule) -> list[SBlockRV]:
@@ -181,7 +183,12 @@ def _same_domain(sch: Schedule, first: SBlockRV, block: SBlockRV) -> bool:
 
 
 def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:
-    """Fuses ``loops`` into one whose iterations run on all threads."""
+    """Fuses ``loops`` into one whose iterations run on all threads.
+
+    Outer ones with which it would have more than ``MOST_ITERATIONS`` stay serial.
+    """
+    while len(loops) > 1 and (static_product(sch, loops) or 0) > MOST_ITERATIONS:
+        loops = loops[1:]
     fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
     sch.parallel(fused)
     return fused
