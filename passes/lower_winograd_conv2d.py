@@ -21,6 +21,7 @@ from .compute.conv2d import Conv2dGeometry, geometry_of
 from .compute.winograd import Tiling
 from .constants import constant, constant_value
 from .rewrite import OUT_ELEMENTWISE_FUSABLE, CallRewriter, rewrite_calls
+from .tensor_types import element_type
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _applicable(data: relax.Expr, filters: np.ndarray, geometry: Conv2dGeometry)
     return (
         data.ty.ndim == 5
         and filters.dtype == np.float32
-        and str(data.ty.dtype.dtype) == "float32"
+        and element_type(data) == "float32"
         and filters.shape[1:3] == (winograd.WINDOW, winograd.WINDOW)
         and (geometry.strides, geometry.dilation, geometry.groups) == ((1, 1), (1, 1), 1)
     )
