@@ -116,7 +116,10 @@ def _sums(
     steps = [extent // length for extent, length in zip(map(int, window), lengths, strict=True)]
     outer = [te.reduce_axis((0, extent), name) for extent, name in zip(steps, "rsc", strict=True)]
     if terms is None:
-        multiply = lambda n, o, h, w_, lane: te.sum(product((n, o, h, w_, lane), outer), axis=outer)  # noqa: E731
+
+        def multiply(n: tirx.Var, o: tirx.Var, h: tirx.Var, w_: tirx.Var, lane: tirx.Var) -> tirx.Expr:
+            return te.sum(product((n, o, h, w_, lane), outer), axis=outer)
+
         return te.compute(shape, multiply, name="conv2d_nchwc", attrs=attributes)
     inner = [te.reduce_axis((0, length), f"{name}_term") for length, name in zip(lengths, "rsc", strict=True)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import te, tirx
 
+from .divisors import divisors
 from .pairs import interleave_pairs, is_bfloat16
 
 Array = np.ndarray
@@ -54,8 +55,7 @@ def pack_channel_vector(array: Array, block: int, fill: float = 0.0) -> Array:
 
 def groups_to_merge(groups: int, out_channels: int, block: int) -> int | None:
     """How many neighbouring groups of ``out_channels`` fill whole blocks; None if zeros would prevail."""
-    divisors = (count for count in range(1, groups + 1) if groups % count == 0)
-    merged = next((count for count in divisors if count * out_channels % block == 0), groups)
+    merged = next((count for count in divisors(groups) if count * out_channels % block == 0), groups)
     return merged if merged <= MOST_MERGED * block else None
 
 

@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from ....passes.compute.divisors import divisors
 from ..machine import Machine
 from ..prefetch import PanelSweep, RowTiles, mark_prefetch
 from .blocks import (
@@ -235,7 +236,7 @@ def _bands(workload: Conv2dWorkload, tile: RegisterTile, height: int, machine: M
     rows = workload.height // height
     if workload.height == 1 and workload.width is not None:
         rows = -(-workload.width // tile.rows)
-    counts = [bands for bands in range(2, rows + 1) if rows % bands == 0]
+    counts = divisors(rows)[1:]
     balanced = [bands for bands in counts if _is_balanced(bands, workload, machine)]
     return sorted({*balanced[:_FEW_BANDS], *counts[-1:]})
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
 
+from ....passes.compute.divisors import divisors
 from ..machine import Machine
 from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
 from .register_kernel import accumulate, place_tile
@@ -125,7 +126,7 @@ def _bands(workload: DepthwiseWorkload, height: int) -> list[int]:
     if not workload.padded or workload.height is None:
         return [0]
     tiles = workload.height // height
-    return [0, *(b for b in range(1, tiles + 1) if tiles % b == 0)]
+    return [0, *divisors(tiles)]
 
 
 def _columns(workload: DepthwiseWorkload, machine: Machine) -> range:

@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ....passes.compute import WORKLOAD
+from ....passes.compute.divisors import divisors
 from ....passes.compute.rows import COLUMN_REDUCTION, ROW_REDUCTION
 from ..machine import Machine
 from .blocks import (
@@ -193,8 +194,7 @@ def _columns_at_once(tasks: int | None, rows: int | None, extent: tirx.Expr) -> 
         return None
     total = int(extent)
     most = min(COLUMN_ELEMENTS // max(rows or 1, 1), total * (tasks or 1) // COLUMN_TASKS)
-    divisors = [width for width in range(1, total + 1) if total % width == 0]
-    return max((width for width in divisors if width <= max(most, VECTOR_ELEMENTS)), default=total)
+    return max((width for width in divisors(total) if width <= max(most, VECTOR_ELEMENTS)), default=total)
 
 
 def _loops_of(sch: Schedule, block: SBlockRV, kind: int) -> list[LoopRV]:

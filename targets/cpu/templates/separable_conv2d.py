@@ -16,6 +16,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from ....passes.compute import WORKLOAD
+from ....passes.compute.divisors import divisors
 from ....passes.fuse_separable_conv2d import DEPTHWISE, POINTWISE
 from ..machine import Machine
 from .blocks import (
@@ -232,7 +233,7 @@ def band_bytes(workload: SeparableWorkload, bands: int) -> int:
 def _bands(workload: SeparableWorkload, machine: Machine) -> list[int]:
     """Numbers of equal bands that give all threads as much to do, or as nearly as any: a few with which a
     band fits in the cache, and a few with which it does not."""
-    counts = _divisors(workload.height)
+    counts = divisors(workload.height)
     least = max(_MOST_IMBALANCE, min(imbalance(workload, bands, machine) for bands in counts))
     counts = [bands for bands in counts if imbalance(workload, bands, machine) <= least]
     room = BAND_SHARE * machine.l2_bytes
@@ -247,16 +248,12 @@ def imbalance(workload: SeparableWorkload, bands: int, machine: Machine) -> floa
 
 
 def _strips(workload: SeparableWorkload, bands: int) -> list[int]:
-    return _divisors(workload.height // bands)[:_FEW]
+    return divisors(workload.height // bands)[:_FEW]
 
 
 def _columns(workload: SeparableWorkload, machine: Machine) -> list[int]:
     """Some divisors of the width: no row of the depthwise convolution overruns its end."""
-    return [c for c in _divisors(workload.width) if c <= machine.vector_registers // 2][-_FEW:]
-
-
-def _divisors(number: int) -> list[int]:
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    return [c for c in divisors(workload.width) if c <= machine.vector_registers // 2][-_FEW:]
 
 
 def _expand_tiles(workload: SeparableWorkload, machine: Machine) -> list[RegisterTile]:
