@@ -57,7 +57,7 @@ def test_claims_wait_for_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert sorted(turns) == [1] * 10 + [2] * 10
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -88,18 +88,58 @@ def test_copies_of_an_argument_hold_the_same_values() -> None:
     np.testing.assert_array_equal(integers.array, 1)
 
 
-def test_timing_ends_when_the_median_is_certain() -> None:
-    steady = time_in_turns([lambda: time.sleep(0.001)], replace(OPTIONS, repetitions=(3, 50), max_seconds=30))
-    assert 6 <= len(steady[0]) < 50
+class Clock:
+    """In the place of ``time``, on a machine that does nothing else."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def perf_counter_ns(self) -> int:
+        """See ``time``."""
+        return self.now
+
+    def perf_counter(self) -> float:
+        """See ``time``."""
+        return self.now * 1e-9
+
+    def calls(self, *milliseconds: float) -> Callable[[], None]:
+        """A call that takes so long, the times in turn."""
+        times = itertools.cycle(milliseconds)
+
+        def call() -> None:
+            self.now += round(next(times) * 1e6)
+
+        return call
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("relaxc.autotune.run_kernels.time", clock)
+    monkeypatch.setattr("relaxc.autotune.run_kernels._interruptions", lambda: 0)
+    return clock
+
+
+def test_timing_ends_when_the_median_is_certain(clock: Clock) -> None:
+    options = replace(OPTIONS, repetitions=(3, 50), max_seconds=30)
+    (steady,) = time_in_turns([clock.calls(1.0)], options)
+    assert steady == pytest.approx([1e-3] * 6)
+    (changing,) = time_in_turns([clock.calls(1.0, 2.0)], replace(options, round_seconds=1e-3))
+    assert len(changing) == 50
     assert interval_width([1.0] * 5) == float("inf")
     assert interval_width([1.0] * 6) == 0.0
     assert interval_width([1.0, 2.0] * 10) == pytest.approx(0.5)
 
 
-def test_what_is_clearly_slower_needs_no_exact_time() -> None:
+def test_timing_ends_when_its_time_is_over(clock: Clock) -> None:
+    options = replace(OPTIONS, repetitions=(6, 50), max_seconds=0.5, confidence_width=0.0)
+    assert [len(times) for times in time_in_turns([clock.calls(30.0), clock.calls(70.0)], options)] == [6, 6]
+
+
+def test_what_is_clearly_slower_needs_no_exact_time(clock: Clock) -> None:
     options = replace(OPTIONS, repetitions=(6, 50), max_seconds=30, confidence_width=0.0)
-    fast, slow = (lambda: time.sleep(0.001)), (lambda: time.sleep(0.003))
-    assert len(time_in_turns([fast, slow], options)[0]) < 50
+    fast, slow = clock.calls(1.0), clock.calls(3.0)
+    assert len(time_in_turns([fast, slow], options)[0]) == 6
     assert len(time_in_turns([slow, fast], options)[0]) == 50
     assert len(time_in_turns([fast, slow, fast], options)[0]) == 50  # one of them may be a champion
 

@@ -68,7 +68,7 @@ def test_all_schedules_of_all_kernels_are_timed_at_once(model: ModelAtHand, task
     for each in found:
         assert all(measurement.ok for measurement in each)
         assert len({len(measurement.seconds) for measurement in each}) == 1
-        assert all(1e-7 < measurement.median < 1e-2 for measurement in each)
+        assert all(0 < measurement.median < 1 for measurement in each)
 
 
 def test_wrong_results_are_not_timed(model: ModelAtHand, tasks: tuple[Task, ...]) -> None:

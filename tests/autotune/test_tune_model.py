@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import relaxc
 from relaxc.autotune.measurement import Measurement, Status
-from relaxc.autotune.records import Entry, Purpose, Record, append_record, read_records
+from relaxc.autotune.records import Entry, Purpose, Record, read_records, write_records
 from relaxc.autotune.tasks import extract_tasks
 from relaxc.compiler.cli import main
 from relaxc.compiler.driver import fuse
@@ -101,13 +101,18 @@ def test_from_tuning_to_a_compiled_model(
 
 
 def _make_champion(records: Path) -> None:
-    """Adds a contest that a convolution's schedule has won, for the threads of a compilation here."""
-    baseline = next(r for r in read_records(records).records if r.workload.get("in_lanes", 0) > 1)
+    """Adds a contest that a convolution's schedule has won, for the threads of a compilation here.
+
+    What was found inside the model would outweigh it, and depends on the clock: it goes.
+    """
+    found = [r for r in read_records(records).records if r.purpose in (Purpose.BASELINE, Purpose.TRIAL)]
+    baseline = next(r for r in found if r.workload.get("in_lanes", 0) > 1)
     default = baseline.entries[0].knobs
     slow, fast = (Measurement(Status.OK, (seconds,) * 9) for seconds in (2.0, 1.0))
     entries = (Entry(default, slow), Entry({**default, "unroll": 2}, fast))
     target = replace(baseline.target, threads=default_threads())
-    append_record(records, replace(baseline, purpose=Purpose.CONTEST, entries=entries, target=target))
+    contest = replace(baseline, purpose=Purpose.CONTEST, entries=entries, target=target)
+    write_records(records, [*found, contest])
 
 
 def test_champions_stand_a_contest_inside_the_model(
@@ -118,7 +123,6 @@ def test_champions_stand_a_contest_inside_the_model(
     assert _run([*command, "--trials", "1"]) == 0
     assert "inside the model: the defaults are best" in capfd.readouterr().out or _models(records)
     _make_champion(records)
-    known = len(_models(records))
     assert _run([*command, "--trials", "1"]) == 0
     assert re.search(
         r"inside the model: (\d+ tuned kernels kept, \d+ dropped; a run takes|the defaults are best)"
@@ -126,8 +130,9 @@ def test_champions_stand_a_contest_inside_the_model(
         capfd.readouterr().out,
         re.DOTALL,
     )
-    first, *_ = _models(records)[known:]
-    assert all(len(entry.measurement.seconds) >= 24 for entry in first.entries)
+    first, *_ = _models(records)
+    assert all(entry.measurement.ok for entry in first.entries)
+    assert len({len(entry.measurement.seconds) for entry in first.entries}) == 1
     tried = [r for r in read_records(records).records if r.purpose is Purpose.MODEL_TRIAL]
     assert tried
     assert all(entry.measurement.ok for record in tried for entry in record.entries)

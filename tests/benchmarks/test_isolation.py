@@ -35,7 +35,7 @@ def _misbehaving(case: str) -> Outcome:
     return Outcome(True, reason=case)
 
 
-def _run(names: list[str], limit_s: float = 0.2) -> dict[str, Outcome]:
+def _run(names: list[str], limit_s: float = 20) -> dict[str, Outcome]:
     return dict(zip(names, run_isolated(_misbehaving, names, 2, limit_s), strict=True))
 
 
@@ -45,17 +45,17 @@ def test_all_outcomes_come_in_the_order_of_the_cases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cause", "reason"),
+    ("name", "limit_s", "cause", "reason"),
     [
-        ("crash", "crash", "the process ended with SIGSEGV"),
-        ("exit", "crash", "the process ended with exit code 3"),
-        ("loop", "hang", "not done after 0.2 s"),
-        ("sleep", "hang", "not done after 0.2 s"),
-        ("memory", "out of memory", "more than 8 GB were asked for"),
+        ("crash", 20, "crash", "the process ended with SIGSEGV"),
+        ("exit", 20, "crash", "the process ended with exit code 3"),
+        ("loop", 0.5, "hang", "not done after 0.5 s"),
+        ("sleep", 0.5, "hang", "not done after 0.5 s"),
+        ("memory", 20, "out of memory", "more than 8 GB were asked for"),
     ],
 )
-def test_a_bad_case_fails_alone(name: str, cause: str, reason: str) -> None:
-    outcomes = _run(["fine-1", "fine-2", name, "fine-3", "fine-4"])
+def test_a_bad_case_fails_alone(name: str, limit_s: float, cause: str, reason: str) -> None:
+    outcomes = _run(["fine-1", "fine-2", name, "fine-3", "fine-4"], limit_s)
     bad = outcomes.pop(name)
     assert (bad.passed, bad.cause, bad.reason) == (False, cause, reason)
     assert all(outcome.passed for outcome in outcomes.values())

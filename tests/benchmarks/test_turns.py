@@ -21,7 +21,7 @@ def _note_process(path: str) -> None:
 
 def test_every_peer_has_its_own_process_and_all_its_turns(tmp_path: os.PathLike[str]) -> None:
     log = os.path.join(tmp_path, "log")
-    records = take_turns({"a": (_setup, (log,)), "b": (_setup, (log,))}, rounds=2, calls=4)
+    records = take_turns({"a": (_setup, (log,)), "b": (_setup, (log,))}, rounds=2, calls=4, turn_seconds=60)
     assert {name: len(record.seconds) for name, record in records.items()} == {"a": 8, "b": 8}
     with open(log) as lines:
         processes = [int(line) for line in lines]
@@ -37,7 +37,9 @@ def _failing_setup() -> Callable[[], object]:
 
 def test_the_others_go_on_without_a_peer_that_fails(tmp_path: os.PathLike[str]) -> None:
     log = os.path.join(tmp_path, "log")
-    records = take_turns({"bad": (_failing_setup, ()), "good": (_setup, (log,))}, rounds=1, calls=2)
+    records = take_turns(
+        {"bad": (_failing_setup, ()), "good": (_setup, (log,))}, rounds=1, calls=2, turn_seconds=60
+    )
     assert records["bad"].failure == "ValueError: no such model"
     assert records["bad"].seconds == []
     assert len(records["good"].seconds) == 2

@@ -34,7 +34,7 @@ def test_latency_and_throughput_are_reported(command: Any, dense: Path, tmp_path
         0 < latency["minimum"] <= latency["median"] <= latency["p90"] <= latency["p99"] <= latency["maximum"]
     )
     assert numbers["throughput_per_second"] > 0
-    assert 0 < numbers["peak_bytes"] < 100 << 20
+    assert 0 <= numbers["peak_bytes"] < 100 << 20  # none where pages that this process has given back suffice
     assert "peak memory" in done.out
 
 
@@ -72,18 +72,37 @@ def test_wrong_numbers_are_wrong_usage(command: Any, dense: Path, arguments: lis
     assert command("bench", dense, *arguments).code == 2
 
 
+# ``relaxc``, which says so when the timing has begun.
+SPEAKING = """
+import itertools, sys
+from relaxc.compiler.cli import main
+from relaxc.runtime import Executable
+
+numbers, run = itertools.count(), Executable.run
+
+def announced_run(executable, inputs):
+    if next(numbers) == 20:
+        print("timing", flush=True)
+    return run(executable, inputs)
+
+Executable.run = announced_run
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize("streams", ["1", "2"])
 def test_an_interruption_ends_it_quietly(dense: Path, streams: str) -> None:
-    arguments = ["bench", str(dense), "--shape", "x:2,3", "--seconds", "60", "--streams", streams]
-    command = [sys.executable, "-m", "relaxc", *arguments]
+    arguments = ["bench", str(dense), "--shape", "x:2,3", "--seconds", "300", "--streams", streams]
+    command = [sys.executable, "-c", SPEAKING, *arguments]
     # A test run in the background may have been told to ignore interruptions, and its children with it.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     ) as process:
-        time.sleep(1.5)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "timing\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=10) == ("", "")
+        assert process.communicate(timeout=60) == ("", "")
         assert process.returncode == 128 + signal.SIGINT
 
 
@@ -103,7 +122,7 @@ class TestLatency:
         ]
 
     def test_streams_run_at_once_and_warm_up_first(self) -> None:
-        together = threading.Barrier(3, timeout=5)
+        together = threading.Barrier(3, timeout=60)
         runs = time_runs(together.wait, Budget(warmup=2, repeat=4, seconds=0), streams=3)
         assert sorted(run.stream for run in runs) == [0] * 4 + [1] * 4 + [2] * 4
 

@@ -72,7 +72,7 @@ def test_a_forked_child_runs_with_threads_of_its_own(dense: Path) -> None:
         # A pool whose threads did not survive the fork would hang here; the alarm then ends the child.
         import signal
 
-        signal.alarm(20)
+        signal.alarm(120)
         results = executable.run({"x": x})
         os._exit(0 if results["hidden"].shape == (64, 4) and threading.active_count() > 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

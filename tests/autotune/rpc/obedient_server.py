@@ -1,7 +1,8 @@
 """A server whose kernels are orders rather than machine code: what a library says is what happens.
 
-A number: it is measured, and took so many seconds. ``sleep``: that takes a while. ``die``: the server is
-gone, as if its machine had lost power. ``freeze``: it is there, but says nothing any more.
+A number: it is measured, and took so many seconds. ``sleep``: that takes a while. ``meet FOLDER``: that
+takes until another server meets this one there. ``die``: the server is gone, as if its machine had lost power.
+``freeze``: it is there, but says nothing any more.
 
 Run as ``python obedient_server.py KEY TRACKER``; prints its address.
 """
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from relaxc.autotune.measurement import BuiltKernel, Measurement, RunOptions, Status
 from relaxc.autotune.rpc.channel import Address
@@ -34,9 +36,18 @@ def _carry_out(order: str) -> Measurement:
         time.sleep(60)  # the signal may reach this thread last, which must not answer until then
     elif order == "sleep":
         time.sleep(0.3)
+    elif order.startswith("meet "):
+        _meet_another(Path(order.removeprefix("meet ")))
     else:
         return Measurement(Status.OK, (float(order),))
     return Measurement(Status.OK, (0.0,))
+
+
+def _meet_another(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

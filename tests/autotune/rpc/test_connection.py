@@ -114,8 +114,13 @@ def test_plain_text_is_refused(echo: Echo) -> None:
 
 
 def test_a_service_of_another_kind_is_recognised(identity: Identity) -> None:
+    def greet() -> None:
+        with listening.accept()[0] as connection:
+            connection.sendall(b"220 mail.example ESMTP\r\n")
+            _hear_out(connection)
+
     with socket.create_server(LOCAL) as listening:
-        threading.Thread(target=lambda: listening.accept()[0].sendall(b"220 mail.example ESMTP\r\n")).start()
+        threading.Thread(target=greet).start()
         with pytest.raises(RefusedError, match="is no server of relaxc"):
             connect(Address(*listening.getsockname()), identity, Role.SERVER)
 
@@ -137,10 +142,10 @@ def test_another_version_is_named(identity: Identity) -> None:
 
 
 def test_nobody_there(identity: Identity) -> None:
-    with socket.create_server(LOCAL) as listening:
-        address = Address(*listening.getsockname())
-    with pytest.raises(ConnectionLostError, match="cannot reach a server at"):
-        connect(address, identity, Role.SERVER)
+    with socket.socket() as reserved:  # so that nobody else gets the port; it does not listen
+        reserved.bind(LOCAL)
+        with pytest.raises(ConnectionLostError, match="cannot reach a server at"):
+            connect(Address(*reserved.getsockname()), identity, Role.SERVER)
 
 
 def test_a_taken_port_is_reported(echo: Echo, identity: Identity) -> None:
@@ -164,7 +169,7 @@ def test_what_is_no_address_is_reported(text: str) -> None:
 
 def _hear_out(connection: socket.socket) -> None:
     """Waits until the other end hangs up."""
-    connection.settimeout(5)
+    connection.settimeout(60)
     with contextlib.suppress(ConnectionResetError):
         while connection.recv(1 << 16):
             pass
@@ -186,7 +191,7 @@ class _Eavesdropper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads[0].join(5)
+        self._threads[0].join(60)
         self._listening.close()
 
     def _sit_between(self) -> None:
@@ -198,7 +203,7 @@ class _Eavesdropper:
                 self.from_client += data
                 server.sendall(self.change(data))
             server.shutdown(socket.SHUT_WR)
-            answers.join(5)
+            answers.join(60)
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         try:

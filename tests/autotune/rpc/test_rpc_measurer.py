@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock, Thread, Timer
 from typing import Any, cast
 
@@ -50,7 +51,7 @@ def group(*orders: str) -> list[Candidate]:
 
 @pytest.fixture
 def measurer(tracker: Tracker, identity: Identity) -> RpcMeasurer:
-    return RpcMeasurer(tracker.address, "board", identity, OPTIONS, builder=OrderBuilder(), patience=1)
+    return RpcMeasurer(tracker.address, "board", identity, OPTIONS, builder=OrderBuilder())
 
 
 def test_results_come_in_order(measurer: RpcMeasurer, servers: Any) -> None:
@@ -62,13 +63,11 @@ def test_results_come_in_order(measurer: RpcMeasurer, servers: Any) -> None:
     assert "nothing to compare with" in results[2][1].message
 
 
-def test_all_devices_of_the_key_work_at_once(measurer: RpcMeasurer, servers: Any) -> None:
+def test_all_devices_of_the_key_work_at_once(measurer: RpcMeasurer, servers: Any, tmp_path: Path) -> None:
     for key in ("board", "board", "phone"):
         servers.start(key)
-    measurer.measure([group("1")])
-    started = time.monotonic()
-    results = measurer.measure([group("sleep")] * 8)
-    assert time.monotonic() - started < 0.3 * 8
+    results = measurer.measure([group(f"meet {tmp_path}")] * 8)  # the first one ends when a second one begins
+    assert all(row[0].ok for row in results)
     assert len({row[0].device for row in results}) == 2
 
 
@@ -83,7 +82,7 @@ def test_a_device_that_is_killed_is_replaced_by_the_other(measurer: RpcMeasurer,
 def test_a_device_that_falls_silent_is_dropped(
     measurer: RpcMeasurer, servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relaxc.autotune.rpc.channel.Channel.receive.__defaults__", (2.0,))
+    monkeypatch.setattr("relaxc.autotune.rpc.channel.Channel.receive.__defaults__", (3.0,))
     servers.start()
     servers.start()
     results = measurer.measure([group("freeze"), *(group(str(i)) for i in range(6))])
@@ -110,7 +109,6 @@ def test_the_last_device_meets_a_suspect_after_all_others(measurer: RpcMeasurer,
 def test_a_device_that_comes_back_is_used_again(
     measurer: RpcMeasurer, servers: Any, tracker: Tracker, wait_until: Callable[..., None]
 ) -> None:
-    measurer = replace(measurer, patience=20)
     servers.start()
     Timer(1.0, servers.start).start()
     results = measurer.measure([group("die"), group("8")])
@@ -118,14 +116,15 @@ def test_a_device_that_comes_back_is_used_again(
 
 
 def test_without_devices_it_says_what_to_do(measurer: RpcMeasurer, servers: Any) -> None:
+    measurer = replace(measurer, patience=1)
     servers.start("phone")
     with pytest.raises(RelaxcError, match=r"start one with relaxc rpc server --key board"):
         measurer.measure([group("1")])
 
 
 def test_a_device_that_cannot_run_the_code_is_dropped(measurer: RpcMeasurer, servers: Any) -> None:
+    measurer = replace(measurer, patience=1, cpu_features=("sse2", "time_travel"))
     servers.start()
-    measurer.cpu_features = ("sse2", "time_travel")
     with pytest.raises(RelaxcError, match="its processor lacks time_travel"):
         measurer.measure([group("1")])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -46,16 +47,17 @@ def test_a_server_without_the_secret_cannot_join(tracker: Tracker, stranger: Ide
 def test_servers_return_when_the_tracker_does(
     identity: Identity, caplog: pytest.LogCaptureFixture, wait_until: Callable[..., None]
 ) -> None:
-    first = Tracker(LOCAL, identity)
-    address = first.address
-    first.stop()
     server = Server(ServerOptions("board", LOCAL), identity, lambda kernels, options: [])
-    server.register_with(address)
-    assert "cannot reach a tracker" in caplog.text
-    second = Tracker(address, identity)
-    wait_until(second.registrations)
+    with socket.socket() as reserved:  # so that nobody else gets the port; it does not listen
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(LOCAL)
+        address = Address(*reserved.getsockname())
+        server.register_with(address)
+        assert "cannot reach a tracker" in caplog.text
+        tracker = Tracker(address, identity)
+    wait_until(tracker.registrations)
     server.stop()
-    second.stop()
+    tracker.stop()
 
 
 def test_a_server_that_listens_everywhere_is_reached_where_it_came_from(
