@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 TUTORIALS = Path(__file__).parents[2] / "tutorials"
+PRINTED_PORT = "9190"
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,15 +31,25 @@ def _save(program: str, folder: Path) -> None:
     (folder / name[1]).write_text(program)
 
 
+@pytest.fixture
+def port() -> Iterator[str]:
+    """One that nobody gets by chance as long as the test runs: it is bound, but does not listen."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield str(reserved.getsockname()[1])
+
+
 @pytest.mark.parametrize("tutorial", sorted(TUTORIALS.glob("*.md")), ids=lambda path: path.stem)
-def test_tutorial_runs_as_printed(tutorial: Path, tmp_path: Path) -> None:
+def test_tutorial_runs_as_printed(tutorial: Path, tmp_path: Path, port: str) -> None:
+    """But for the port of the tracker, which somebody else may use on this machine."""
     groups: list[int] = []
     try:
         for language, text in _blocks(tutorial):
             if language == "python":
                 _save(text, tmp_path)
             else:
-                _type(text, tmp_path, groups)
+                _type(text.replace(PRINTED_PORT, port), tmp_path, groups)
     finally:
         for group in groups:
             with contextlib.suppress(ProcessLookupError):

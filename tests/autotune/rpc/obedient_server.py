@@ -1,8 +1,8 @@
 """A server whose kernels are orders rather than machine code: what a library says is what happens.
 
 A number: it is measured, and took so many seconds. ``sleep``: that takes a while. ``meet FOLDER``: that
-takes until another server meets this one there. ``die``: the server is gone, as if its machine had lost power.
-``freeze``: it is there, but says nothing any more.
+takes until another server meets this one there. ``die``: the server is gone, as if its machine had lost
+power. ``freeze``: it is there, but says nothing any more.
 
 Run as ``python obedient_server.py KEY TRACKER``; prints its address.
 """
