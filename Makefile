@@ -8,6 +8,12 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # The tests already run JOBS processes at once: one thread each keeps them from fighting over the cores.
 PYTEST := TVM_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
+# What the environment may hold for the sake of other programs would change what is imported, checked or tested.
+unexport PYTHONDEVMODE PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSAFEPATH PYTHONSTARTUP PYTHONWARNINGS
+unexport MYPYPATH PYTEST_ADDOPTS PYTEST_PLUGINS
+unexport $(filter-out TVM_NUM_THREADS,$(filter TVM_%,$(.VARIABLES)))
+unexport RELAXC_RPC_SECRET RELAXC_TVM_RUNTIME
+
 .PHONY: help demo test lint types imports unit-tests test-kernels test-models test-ray conformance conformance-sample \
         fuzz fuzz-files bench bench-targets format clean
 .DELETE_ON_ERROR:

@@ -125,12 +125,19 @@ def fetch_from_wheel(file: WheelFile) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: $RELAXC_CACHE, else $XDG_CACHE_HOME/relaxc, else ~/.cache/relaxc."""
+    """Where fetched files are kept: $RELAXC_CACHE, else $XDG_CACHE_HOME/relaxc, else ~/.cache/relaxc.
+
+    Raises:
+        RelaxcError: there is neither, and the user has no home folder.
+    """
     if own := os.environ.get("RELAXC_CACHE"):
         return Path(own)
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "relaxc"
-    return Path.home() / ".cache" / "relaxc"
+    try:
+        return Path.home() / ".cache" / "relaxc"
+    except RuntimeError as error:
+        raise RelaxcError("no home folder to keep models in; set RELAXC_CACHE to a folder") from error
 
 
 def _cached_path(file: WheelFile) -> Path:

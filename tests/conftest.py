@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ import numpy as np
 import pytest
 
 from relaxc.runtime.signature import KernelSpec, Signature, TensorSpec
+
+# Commands are tested as they behave without a terminal, with variables that a test sets itself.
+for _variable in (
+    *("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "PY_COLORS"),
+    *("TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("RELAXC_RPC_SECRET", "RELAXC_TVM_RUNTIME"),
+):
+    os.environ.pop(_variable, None)
 
 MODEL_CHECKED = "model checked against ONNX Runtime"
 

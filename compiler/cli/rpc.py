@@ -117,7 +117,7 @@ def run_server(
     server = Server(options, identity, run_isolated)
     _say(
         f"server of key {key!r} at {server.address}, {_reach(host)}; "
-        f"whoever has the secret runs code here as {getpass.getuser()}"
+        f"whoever has the secret runs code here as {_user()}"
     )
     server.register_with(tracker_address)
     _serve_until_interrupted()
@@ -161,6 +161,14 @@ def _identity(secret_file: Path | None) -> Identity:
 
 def _reach(host: str) -> str:
     return "for this machine only" if host in (_LOOPBACK, "localhost", "::1") else "open to the network"
+
+
+def _user() -> str:
+    """The name, or where the system knows none, as in some containers, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _keep_to(cpus: str) -> None:

@@ -84,6 +84,17 @@ def test_an_unwritable_cache_is_reported(index: PackageIndex, cache: Path) -> No
         fetch_from_wheel(FILE)
 
 
+def test_without_a_home_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("RELAXC_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(RelaxcError, match=r"no home folder .* set RELAXC_CACHE"):
+        fetch_from_wheel(FILE)
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(RelaxcError, match=r"unknown published model 'resnet'.*ppocr_v4_rec"):
         fetch("resnet")
