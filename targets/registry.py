@@ -73,7 +73,7 @@ def _from_tvm(config: dict[str, Any]) -> CpuTarget:
     if config.get("kind") != "llvm":
         raise TargetError(f"target kind {config.get('kind')!r} is not supported: only 'llvm' (CPUs) is")
     try:
-        target = tvm.target.Target({"mcpu": codegen.llvm_get_system_cpu(), **config})
+        target = _llvm_target({"mcpu": codegen.llvm_get_system_cpu(), **config})
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise TargetError(
             f"TVM does not accept the target {config}: {str(error).splitlines()[-1]}"
@@ -87,10 +87,27 @@ def _triple(target: tvm.target.Target) -> str:
     return str(target.attrs.get("mtriple") or codegen.llvm_get_system_triple())
 
 
-def _named(mcpu: str) -> CpuTarget:
-    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
-    return CpuTarget(target, machine_of(target, usable_cores()))
+def _llvm_target(config: Mapping[str, Any]) -> tvm.target.Target:
+    """The TVM target ``config``, with whole vectors wherever LLVM makes vectors of loops by itself.
 
+    For Intel's processors with AVX-512 it would make halves, since the first of them lowered their clock for
+    whole ones. The kernels compute with whole vectors anyway, so halves save nothing there.
+    """
+    target = tvm.target.Target({"kind": "llvm", **config})
+    asked = [str(flag) for flag in target.attrs.get("mattr") or ()]
+    features = map(str, codegen.llvm_get_cpu_features(target))
+    if _HALF_VECTORS not in features or f"+{_HALF_VECTORS}" in asked:
+        return target
+    return tvm.target.Target({"kind": "llvm", **config, "mattr": [*asked, f"-{_HALF_VECTORS}"]})
+
+
+def _named(mcpu: str, caches: dict[int, int] | None = None) -> CpuTarget:
+    target = _llvm_target({"mcpu": mcpu})
+    return CpuTarget(target, machine_of(target, usable_cores(), caches))
+
+
+_HALF_VECTORS = "prefer-256-bit"
+_SAPPHIRE_RAPIDS_CACHES = {1: 48 << 10, 2: 2 << 20}
 
 # An operating system may keep AMX alone from a process.
 _NO_TILES = ["-amx-tile", "-amx-bf16", "-amx-int8", "-amx-fp16"]
@@ -103,7 +120,7 @@ def _native() -> CpuTarget:
     choices: list[dict[str, Any]] = [{"mcpu": cpu}, {"mcpu": cpu, "mattr": _NO_TILES}]
     choices += [{"mcpu": level} for level in ("x86-64-v4", "x86-64-v3", "x86-64")]
     for choice in choices:
-        target = tvm.target.Target({"kind": "llvm", **choice})
+        target = _llvm_target(choice)
         machine = machine_of(target, usable_cores(), caches)
         if not missing_features(required_features(machine)):
             break
@@ -117,7 +134,9 @@ TARGETS: dict[str, TargetSpec] = {
         TargetSpec("x86-64-v3", "x86 with AVX2 and FMA (2013 on)", lambda: _named("x86-64-v3")),
         TargetSpec("x86-64-v4", "x86 with AVX-512 (F, BW, CD, DQ, VL)", lambda: _named("x86-64-v4")),
         TargetSpec(
-            "sapphirerapids", "x86 with AVX-512, VNNI, BF16 and AMX", lambda: _named("sapphirerapids")
+            "sapphirerapids",
+            "x86 with AVX-512, VNNI, BF16 and AMX",
+            lambda: _named("sapphirerapids", _SAPPHIRE_RAPIDS_CACHES),
         ),
     )
 }

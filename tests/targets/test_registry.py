@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+import tvm
+from tvm import te, tirx
 
+from relaxc.passes.pipeline import forbid_aliasing
 from relaxc.runtime.errors import TargetError
 from relaxc.runtime.processor import missing_features, usable_cores
 from relaxc.targets import registry
@@ -37,6 +41,28 @@ def test_a_name_stands_for_a_machine(name: str, lanes: int, registers: int, has:
     assert machine.vector_registers == registers
     assert has in machine.features
     assert lacks not in machine.features
+
+
+@pytest.mark.parametrize(
+    "target", ["x86-64-v4", "sapphirerapids", {"kind": "llvm", "mcpu": "icelake-server"}]
+)
+def test_llvm_makes_whole_vectors_of_loops(target: str | dict[str, object]) -> None:
+    x = te.placeholder((1 << 12,), "float32", name="x")
+    root = te.create_prim_func([x, te.compute(x.shape, lambda i: tirx.sqrt(x[i]), name="root")])
+    compiled = tvm.compile(forbid_aliasing()(tvm.IRModule({"main": root})), resolve(target).tvm_target)
+    assembly = compiled.mod.inspect_source("asm")
+    assert re.search(r"vsqrtps\s.*zmm", assembly)
+    assert not re.search(r"vsqrtps\s.*ymm", assembly)
+
+
+def test_halves_of_vectors_are_made_where_they_are_asked_for() -> None:
+    target = resolve({"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+prefer-256-bit"]})
+    assert list(target.tvm_target.attrs["mattr"]) == ["+prefer-256-bit"]
+
+
+def test_sapphire_rapids_has_its_caches() -> None:
+    machine = resolve("sapphirerapids").machine
+    assert (machine.l1_bytes, machine.l2_bytes) == (48 << 10, 2 << 20)
 
 
 def test_native_code_runs_here() -> None:
