@@ -19,12 +19,29 @@ from relaxc.targets.registry import CpuTarget, resolve
 from tests.autotune.conftest import DEFAULT, FakeMeasurer, toy_task, toy_time
 
 NAMES = ("conv", "small")
+ROUNDS_SECONDS = 60.0
 NOISE = (1.0, 1.02, 0.98, 1.3, 1.01, 0.99, 1.0, 1.05, 0.97, 1.0)
 
 
 @pytest.fixture(scope="module")
 def native() -> CpuTarget:
     return resolve("native")
+
+
+class Clock:
+    """In the place of ``time``: whenever it is looked at, a thirtieth of the time for rounds has gone by."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        """See ``time``."""
+        self.now += ROUNDS_SECONDS / 30
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def as_many_rounds_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relaxc.compiler.model_search.time", Clock())
 
 
 def inside_time(knobs: Knobs) -> float:
@@ -90,9 +107,9 @@ class FakeRounds:
         return Measurement(Status.OK, tuple(seconds * factor for factor in NOISE))
 
 
-def search(tuned: Session, rounds: FakeRounds, seconds: float = 0.5) -> FakeBuilder:
+def search(tuned: Session, rounds: FakeRounds) -> FakeBuilder:
     builder = FakeBuilder()
-    times = SearchTimes(rounds=seconds, runs=1.0, contest=1.0, whole_runs=1.0)
+    times = SearchTimes(rounds=ROUNDS_SECONDS, runs=1.0, contest=1.0, whole_runs=1.0)
     model = ModelAtHand(Path("nowhere.so"), {})
     ModelSearch(tuned, model, RunOptions(1), times, builder=builder, measure=rounds).run()
     return builder
