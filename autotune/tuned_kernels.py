@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..passes.compute.winograd import Tiling
+from ..passes.fuse_separable_conv2d import ChainExtents
 from ..passes.lower_strassen_matmul import MatmulExtents
 from ..passes.lower_winograd_conv2d import Conv2dExtents
-from ..targets.cpu import matmul_algorithms
+from ..targets.cpu import chain_algorithms, matmul_algorithms
 from ..targets.cpu.conv2d_algorithms import algorithm_knobs, algorithm_of, identify_choice
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .measurement import Knobs
@@ -68,6 +69,18 @@ class TunedKernels:
         except ValueError as error:
             self.refuse(choice, str(error))
             return False
+
+    def chain(self, extents: ChainExtents, default: bool) -> bool:
+        """Whether one kernel is champion for a chain; ``default`` if nothing is."""
+        choice = chain_algorithms.identify_choice(extents)
+        knobs = self.knobs(choice, chain_algorithms.algorithm_knobs(default))
+        if knobs is None:
+            return default
+        try:
+            return chain_algorithms.is_fused(knobs)
+        except ValueError as error:
+            self.refuse(choice, str(error))
+            return default
 
     def refuse(self, kernel: KernelIdentity, reason: str) -> None:
         """Makes a notice, one for all calls of a kernel."""

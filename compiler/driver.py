@@ -23,6 +23,7 @@ from ..autotune.tuned_kernels import TunedKernels
 from ..frontends.imported_model import ImportedModel
 from ..frontends.onnx import import_onnx
 from ..passes.compute.winograd import Tiling
+from ..passes.fuse_separable_conv2d import ChainExtents, ChooseChain
 from ..passes.lift_constants import LiftedModule, lift_constants
 from ..passes.lift_workspace import lift_workspace
 from ..passes.lower_strassen_matmul import MatmulExtents, never_strassen
@@ -58,7 +59,8 @@ class FusedModel:
     """A model whose ``main`` calls fused kernels that are not scheduled yet.
 
     Attributes:
-        convolutions, products: those that several algorithms could compute, with the number of their calls.
+        convolutions, products, chains: those that several algorithms could compute, with the number of their
+            calls.
     """
 
     imported: ImportedModel
@@ -66,6 +68,7 @@ class FusedModel:
     module: tvm.IRModule
     convolutions: Mapping[Conv2dExtents, int]
     products: Mapping[MatmulExtents, int]
+    chains: Mapping[ChainExtents, int]
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def compile(
     static_inputs: Mapping[str, Array] | None = None,
     precision: str = "fp32",
     calibration: Iterable[Mapping[str, Array]] | None = None,
-    tuning_records: str | PathLike[str] | None = None,
+    tuning_records: str | PathLike[str] | TunedKernels | None = None,
     *,
     options: CompileOptions | None = None,
 ) -> Executable:
@@ -113,7 +116,7 @@ def compile(
         precision: a key of ``PRECISIONS``: what the values between kernels are rounded to. Inputs and outputs
             keep their types.
         calibration: batches for int8.
-        tuning_records: path of the tuner's records.
+        tuning_records: path of the tuner's records, or what was read of them.
         options: see ``CompileOptions``.
 
     Raises:
@@ -138,14 +141,14 @@ def lower(
     static_inputs: Mapping[str, Array] | None,
     precision: str,
     calibration: Iterable[Mapping[str, Array]] | None,
-    tuning_records: str | PathLike[str] | None,
+    tuning_records: str | PathLike[str] | TunedKernels | None,
     options: CompileOptions,
 ) -> LoweredModel:
     """Everything before code generation: import, passes, schedules. Arguments as in ``compile``."""
     if calibration is not None:
         raise RelaxcError("calibration is for int8, which is not available yet: compile without it")
     resolved = registry.resolve(target)
-    tuned = None if tuning_records is None else read_tuned_kernels(Path(tuning_records), resolved)
+    tuned = _tuned_kernels(tuning_records, resolved)
     fused = fuse(model, target, shapes, static_inputs, options, precision, tuned)
     options.report("scheduling the kernels")
     scheduled = schedule_kernels(fused.module, fused.target.machine, tuned)
@@ -182,7 +185,7 @@ def fuse(
     packing = packing_for(PRECISIONS[precision], resolved.machine)
     group = partial(group_images, machine=resolved.machine)
     dtype = PRECISIONS[precision]
-    fuse_chain = partial(choose_chain, machine=resolved.machine)
+    fuse_chain = Asked(_chains(resolved.machine, tuned))
     passes = graph_passes(
         packing.block,
         dtype,
@@ -195,7 +198,7 @@ def fuse(
     with resolved.tvm_target:
         module = run_passes(imported.module, passes, options)
     convolutions, products = {} if direct else choose.calls, {} if plain else choose_strassen.calls
-    return FusedModel(imported, resolved, module, convolutions, products)
+    return FusedModel(imported, resolved, module, convolutions, products, fuse_chain.calls)
 
 
 def _algorithms(machine: Machine, tuned: TunedKernels | None) -> ChooseTiling:
@@ -206,6 +209,24 @@ def _algorithms(machine: Machine, tuned: TunedKernels | None) -> ChooseTiling:
         return tuned.algorithm(extents, default) if tuned else default
 
     return choose
+
+
+def _chains(machine: Machine, tuned: TunedKernels | None) -> ChooseChain:
+    """The cost model's choice for each chain, unless ``tuned`` has a better one."""
+
+    def choose(extents: ChainExtents) -> bool:
+        default = choose_chain(extents, machine)
+        return tuned.chain(extents, default) if tuned else default
+
+    return choose
+
+
+def _tuned_kernels(
+    records: str | PathLike[str] | TunedKernels | None, target: CpuTarget
+) -> TunedKernels | None:
+    if records is None or isinstance(records, TunedKernels):
+        return records
+    return read_tuned_kernels(Path(records), target)
 
 
 def read_tuned_kernels(records: Path, target: CpuTarget) -> TunedKernels:

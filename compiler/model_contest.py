@@ -6,11 +6,12 @@ if the model with them is faster over all; if it is not, first those go that gai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ..autotune.measurement import Measurement, RunOptions
 from ..autotune.model_round import RoundError
@@ -104,10 +105,17 @@ def whole_runs(executables: Sequence[Executable], seconds: float, options: RunOp
         paths = [Path(folder) / f"{number}.so" for number in range(len(executables))]
         for executable, path in zip(executables, paths, strict=True):
             executable.save(path)
-        processes = [time_whole_runs(paths, inputs, seconds, options)]
-        while len(processes) < _PROCESSES and all(found.ok for found in processes[-1]):
-            processes.append(time_whole_runs(paths, inputs, seconds, options))
-    return [joined(parts) for parts in zip(*processes, strict=True)]
+        return runs_in_processes(paths, inputs, seconds, options, _PROCESSES)
+
+
+def runs_in_processes(
+    artifacts: Sequence[Path], inputs: Mapping[str, Any], seconds: float, options: RunOptions, processes: int
+) -> list[Measurement]:
+    """As ``time_whole_runs``, in so many processes one after the other, or until something fails."""
+    found = [time_whole_runs(artifacts, inputs, seconds, options)]
+    while len(found) < processes and all(each.ok for each in found[-1]):
+        found.append(time_whole_runs(artifacts, inputs, seconds, options))
+    return [joined(parts) for parts in zip(*found, strict=True)]
 
 
 def built_with(session: Session, build: Build, tuned: Sequence[TaskState]) -> Executable:

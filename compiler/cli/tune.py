@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
 # The part of the session's time for the search inside the model, where the model can run.
 _PART_INSIDE = 0.4
-# Of whole runs with other algorithms of convolutions, in each process.
-_CONFIRMATION_SECONDS = 1.5
+# The part for the choice of algorithms inside the model.
+_PART_FOR_CHOICE = 0.15
 
 
 class SearchName(StrEnum):
@@ -165,11 +165,11 @@ def _tune(
         options = dataclasses.replace(options, budget=options.budget.part(1 - _PART_INSIDE))
     with closing(place.measurer(timing, fused.target)) as measurer:
         chosen = _choose_algorithms(fused, measurer, options)
-        if chosen is not None:
-            options = dataclasses.replace(options, budget=options.budget.after(chosen.trials, chosen.elapsed))
-            if here:
-                _confirm_algorithms(chosen, build, timing)
-            fused = _fuse(model, form, options.records, timing.threads)
+        if here:
+            _choose_inside(fused, measurer, options, build, timing, clock)
+        budget = options.budget.after(chosen.trials if chosen else 0, clock.used)
+        options = dataclasses.replace(options, budget=budget)
+        fused = _fuse(model, form, options.records, timing.threads)
         session = _open(_extract(model, fused), fused.target, measurer, options)
         _say_what_was_done(session, chosen)
         session.limits = place.limits(timing.threads)
@@ -190,11 +190,19 @@ class Clock:
     seconds: float | None
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def used(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.started
+
+    def for_choice(self) -> float:
+        """Seconds for the choice of algorithms inside the model: a part, or as many as were used."""
+        return self.used if self.seconds is None else _PART_FOR_CHOICE * self.seconds
+
     def left(self) -> float:
         """Seconds for the search inside the model: the rest, or in proportion to what was used."""
-        used = time.monotonic() - self.started
-        proportional = used * _PART_INSIDE / (1 - _PART_INSIDE)
-        return proportional if self.seconds is None else max(0.0, self.seconds - used)
+        proportional = self.used * _PART_INSIDE / (1 - _PART_INSIDE)
+        return proportional if self.seconds is None else max(0.0, self.seconds - self.used)
 
 
 def _fuse(model: Path, form: ModelForm, records: Path | None = None, threads: int = 0) -> FusedModel:
@@ -239,13 +247,24 @@ def _choose_algorithms(fused: FusedModel, measurer: Measurer, options: SessionOp
     return session
 
 
-def _confirm_algorithms(session: Session, build: Build, timing: RunOptions) -> None:
-    """Compares whole runs with the algorithms that won and without; drops them if runs are no faster."""
-    from ..algorithm_choice import hold_algorithm_contest
+def _choose_inside(
+    fused: FusedModel,
+    measurer: Measurer,
+    options: SessionOptions,
+    build: Build,
+    timing: RunOptions,
+    clock: Clock,
+) -> None:
+    """Chooses algorithms by whole runs of the model."""
+    from ..algorithm_choice import open_choice_session
+    from ..model_choice import choose_inside
 
+    session = open_choice_session(fused, measurer, options)
+    if session is None:
+        return
     with progress() as say:
-        say("comparing algorithms inside the model")
-        outcome = hold_algorithm_contest(session, build, _CONFIRMATION_SECONDS, timing)
+        say(f"choosing the algorithms of {len(session.states)} operators inside the model")
+        outcome = choose_inside(session, build, clock.for_choice(), timing, say)
     if outcome is not None:
         typer.echo(str(outcome))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import conv2d_algorithms, matmul_algorithms
+from . import chain_algorithms, conv2d_algorithms, matmul_algorithms
 
-ALGORITHM_CHOICES = {module.CHOICE: module.VERSION for module in (conv2d_algorithms, matmul_algorithms)}
+ALGORITHM_CHOICES = {
+    module.CHOICE: module.VERSION for module in (chain_algorithms, conv2d_algorithms, matmul_algorithms)
+}
 """The name of every kind of choice, and its version."""

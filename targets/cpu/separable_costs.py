@@ -37,6 +37,12 @@ def choose_chain(extents: ChainExtents, machine: Machine) -> bool:
     return _saved_cycles(workload, extents, machine) > CLEAR_GAIN * _added_cycles(workload, config, machine)
 
 
+def is_tileable(extents: ChainExtents, machine: Machine) -> bool:
+    """Whether one kernel is worth measuring: a band of the chain stays in the cache, in good tiles."""
+    workload = _workload(extents, machine)
+    return _fits(workload, SeparableConv2dTemplate().default(workload, machine), machine)
+
+
 def _workload(extents: ChainExtents, machine: Machine) -> SeparableWorkload:
     lanes = machine.lanes("float32")
     return SeparableWorkload(
