@@ -25,7 +25,12 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_PRELOADED = ("relaxc.autotune.build_kernel", "relaxc.autotune.run_kernels")
+_PRELOADED = (
+    "relaxc.autotune.build_kernel",
+    "relaxc.autotune.run_kernels",
+    "relaxc.frontends.onnx",
+    "relaxc.passes.pipeline",
+)
 # A call that outlives whoever waits for it (killed with -9, say) ends itself so long after its limit.
 _GRACE_SECONDS = 5
 

@@ -52,8 +52,8 @@ class Scatter:
     most: float
 
 
-def write_report(path: Path, session: Session) -> None:
-    """Writes the report.
+def write_report(path: Path, session: Session, algorithms: str = "") -> None:
+    """Writes the report, with a line on the choice of ``algorithms``.
 
     Raises:
         RelaxcError: jinja2 is missing, or the file cannot be written.
@@ -69,6 +69,7 @@ def write_report(path: Path, session: Session) -> None:
     rows = session.rows()
     page = environment.from_string(source).render(
         summary=summary(session),
+        algorithms=algorithms,
         session=session,
         rows=rows,
         curves=[curve(row) for row in rows if row.state.gains][:_CURVES],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ..autotune.measurement import Knobs, Measurement, RunOptions
 from ..autotune.model_proposals import inside_gain
+from ..autotune.model_round import RoundError
 from ..autotune.records import Purpose
 from ..autotune.session import Session
 from ..autotune.standings import beats, median_ratio
@@ -66,7 +67,7 @@ def choose_inside(
 ) -> ChosenAlgorithms | None:
     """Chooses the algorithms of a session's operators by runs of the model.
 
-    None if there is nothing new to try, or the model cannot be run.
+    None if there is nothing new to try, or nothing better was found.
 
     Args:
         session: of operators, with what was measured of each alone; what is found goes into its records.
@@ -74,6 +75,9 @@ def choose_inside(
         seconds: after which nothing new is tried. The last comparison comes behind them.
         options: how many threads run the model, and how far results may differ.
         show: is told, in a line, what was done.
+
+    Raises:
+        RoundError: the model cannot be compiled or run; all remains as it was.
     """
     defaults = {state.task.kernel: state.task.default for state in session.states}
     in_process = min(_MOST_SECONDS_OF_PROCESS, seconds * _PART_OF_PROCESS)
@@ -175,7 +179,7 @@ class ModelChoice:
 
         Changes of the defaults are recorded, as they mean the same in any other session.
         """
-        default, *found = self.compare([best, *variants], _SCREENING_PROCESSES)
+        default, *found = self._measured([best, *variants], _SCREENING_PROCESSES)
         self._tried |= {_key(variant) for variant in variants}
         for variant, measured in zip(variants, found, strict=True):
             if not best and len(variant) == 1:
@@ -191,7 +195,7 @@ class ModelChoice:
         candidates = _distinct([best, *joined])
         if len(candidates) == 1:
             return best
-        default, *found = self.compare(candidates, _CONTEST_PROCESSES)
+        default, *found = self._measured(candidates, _CONTEST_PROCESSES)
         gains = [median_ratio(default, each) for each in found]
         first = max(range(len(gains)), key=gains.__getitem__)
         return candidates[first + 1] if beats(found[first], default) else best
@@ -203,20 +207,24 @@ class ModelChoice:
         if not best and not others:
             return None
         variants = _distinct([{}, best, {**best, **others}])
-        found = self.compare(variants, _CONTEST_PROCESSES)
+        found = self._measured(variants, _CONTEST_PROCESSES)
         default, more = found[0], found[-1]
         chosen = found[variants.index(best)]
-        if not default.ok:
-            return None
         for kernel, knobs in best.items():
             self._note(Purpose.MODEL, kernel, knobs, [default, chosen])
         for kernel, knobs in others.items():
-            self._note(Purpose.MODEL, kernel, knobs, [chosen if chosen.ok else default, more])
+            self._note(Purpose.MODEL, kernel, knobs, [chosen, more])
         kept = champions(self.session)
         extra = any(state.task.kernel in others for state in kept)
         gain = max(1.0, median_ratio(default, more if extra else chosen)) if kept else 1.0
         names = tuple(state.task.name for state in kept)
         return ChosenAlgorithms(names, default.median, default.median / gain)
+
+    def _measured(self, variants: Sequence[Choices], processes: int) -> list[Measurement]:
+        found = self.compare(variants, processes)
+        if not found[0].ok:
+            raise RoundError(f"no choosing of algorithms inside the model: {found[0].message}")
+        return found
 
     def _note(
         self, purpose: Purpose, kernel: KernelIdentity, knobs: Knobs, measured: Sequence[Measurement]

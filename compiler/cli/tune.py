@@ -165,15 +165,14 @@ def _tune(
         options = dataclasses.replace(options, budget=options.budget.part(1 - _PART_INSIDE))
     with closing(place.measurer(timing, fused.target)) as measurer:
         chosen = _choose_algorithms(fused, measurer, options)
-        if here:
-            _choose_inside(fused, measurer, options, build, timing, clock)
+        verdict = _choose_inside(fused, measurer, options, build, timing, clock) if here else ""
         budget = options.budget.after(chosen.trials if chosen else 0, clock.used)
         options = dataclasses.replace(options, budget=budget)
         fused = _fuse(model, form, options.records, timing.threads)
         session = _open(_extract(model, fused), fused.target, measurer, options)
         _say_what_was_done(session, chosen)
         session.limits = place.limits(timing.threads)
-        with _results_at_the_end(session, report):
+        with _results_at_the_end(session, report, verdict):
             _run(session)
             if here:
                 _go_on_inside(session, build, timing, clock)
@@ -254,19 +253,25 @@ def _choose_inside(
     build: Build,
     timing: RunOptions,
     clock: Clock,
-) -> None:
-    """Chooses algorithms by whole runs of the model."""
+) -> str:
+    """Chooses algorithms by whole runs of the model; a line on what came of it, if something did."""
+    from ...autotune.model_round import RoundError
     from ..algorithm_choice import open_choice_session
     from ..model_choice import choose_inside
 
     session = open_choice_session(fused, measurer, options)
     if session is None:
-        return
+        return ""
     with progress() as say:
         say(f"choosing the algorithms of {len(session.states)} operators inside the model")
-        outcome = choose_inside(session, build, clock.for_choice(), timing, say)
-    if outcome is not None:
-        typer.echo(str(outcome))
+        try:
+            outcome = choose_inside(session, build, clock.for_choice(), timing, say)
+        except RoundError as error:
+            typer.echo(f"note: {error}", err=True)
+            return ""
+    verdict = "" if outcome is None else str(outcome)
+    typer.echo(verdict, nl=bool(verdict))
+    return verdict
 
 
 def _extract(model: Path, fused: FusedModel) -> Sequence[Task]:
@@ -307,8 +312,11 @@ def _run(session: Session) -> None:
 
 
 @contextmanager
-def _results_at_the_end(session: Session, report: Path | None) -> Iterator[None]:
-    """Shows and reports what the session has found, even where it is interrupted."""
+def _results_at_the_end(session: Session, report: Path | None, algorithms: str = "") -> Iterator[None]:
+    """Shows and reports what the session has found, even where it is interrupted.
+
+    The report also has a line on ``algorithms``.
+    """
     from ...autotune.live_table import final_table, summary
 
     try:
@@ -321,7 +329,7 @@ def _results_at_the_end(session: Session, report: Path | None) -> Iterator[None]
         if report:
             from ...autotune.report import write_report
 
-            write_report(report, session)
+            write_report(report, session, algorithms)
         typer.echo(summary(session))
 
 
