@@ -54,14 +54,19 @@ def run_in_turns(
     options: RunOptions,
     cpus: Collection[int],
 ) -> list[Measurement]:
-    """As ``time_whole_runs``, in this process, on some CPUs."""
+    """As ``time_whole_runs``, in this process, on some CPUs.
+
+    They are loaded in random order, since which of them came first decides where memory comes to lie.
+    """
     os.sched_setaffinity(0, cpus)
-    executables = [load(path, options.threads) for path in artifacts]
-    started = time.monotonic()
-    results = [_arrays(executable.run(inputs)) for executable in executables]
-    tolerance = _LOOSER * max(options.tolerance, ROUNDING.get(executables[0].metadata["precision"], 0.0))
-    outcomes = [compare_results(each, results[0], tolerance) for each in results]
     order = np.random.default_rng([options.seed, os.getpid()])
+    places = order.permutation(len(artifacts)).tolist()
+    loaded = {i: load(artifacts[i], options.threads) for i in places}
+    started = time.monotonic()
+    first = {i: _arrays(loaded[i].run(inputs)) for i in places}
+    executables = [loaded[i] for i in range(len(artifacts))]
+    tolerance = _LOOSER * max(options.tolerance, ROUNDING.get(executables[0].metadata["precision"], 0.0))
+    outcomes = [compare_results(first[i], first[0], tolerance) for i in range(len(artifacts))]
     found: list[list[float]] = [[] for _ in executables]
     slow = time.monotonic() - started > _SLOW_RUN_SECONDS * len(executables)
     deadline = time.monotonic() + seconds
