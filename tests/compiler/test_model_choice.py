@@ -68,7 +68,7 @@ class Bench:
         options = SessionOptions(self.records, 1, GridSearch(), Budget())
         return open_session(tasks, resolve("native"), FakeMeasurer({}), options)[0]
 
-    def choose(self, model: Model, seconds: float = 60.0) -> tuple[ChosenAlgorithms | None, list[str]]:
+    def choose(self, model: Model, seconds: float = math.inf) -> tuple[ChosenAlgorithms | None, list[str]]:
         """The outcome, and which operators go by another algorithm from now on."""
         session = self.session(model.tasks)
         outcome = ModelChoice(session, model.compare, seconds).run()
