@@ -16,6 +16,7 @@ import tvm
 from tvm import ir, relax
 
 from .compute import layout
+from .compute.channel_concat import concat_nchwc, lanes_of_unit
 from .compute.phases import interleave_phases_nchwc, phases_of
 from .constants import constant, constant_value
 from .conv2d_layouts import blocked_conv2d
@@ -105,10 +106,17 @@ def _concat(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:
     axis, channels = int(call.attrs.axis), feature_map_channels(call)
     if axis not in (0, 1) or channels is None or not any(map(assigner.is_blocked, parts)):
         return None
-    if axis == 1 and any((feature_map_channels(part) or 1) % assigner.block for part in parts):
+    extents = [feature_map_channels(part) or 1 for part in parts]
+    within_blocks = axis == 1 and any(extent % assigner.block for extent in extents)
+    unit = lanes_of_unit(extents, assigner.block)
+    if within_blocks and unit is None:
         return None
     blocked = [part.expr for part in map(assigner.as_blocked, parts) if part is not None]
-    return assigner.emit(relax.op.concat(blocked, axis), channels) if len(blocked) == len(parts) else None
+    if len(blocked) < len(parts):
+        return None
+    if not within_blocks:
+        return assigner.emit(relax.op.concat(blocked, axis), channels)
+    return assigner.emit(assigner.builder_.call_te(concat_nchwc, blocked, extents, unit), channels)
 
 
 def _strided_slice(assigner: LayoutAssigner, call: ir.Call) -> Blocked | None:

@@ -323,6 +323,23 @@ def test_whole_blocks_are_concatenated_and_split_as_they_are() -> None:
     assert laid_out(Branches, normal(1, 8, 7, 7)) == expected
 
 
+def test_parts_that_end_within_blocks_are_concatenated_in_blocks_if_their_ends_cut_vectors() -> None:
+    @I.ir_module
+    class Branches:
+        @R.function
+        def main(x: R.Tensor((1, 8, 7, 7), "float32")):
+            with R.dataflow():
+                a = R.nn.conv2d(x, R.const(WIDE), padding=(1, 1))
+                b = R.concat((a, x), axis=1)
+                r = (b,)
+                R.output(r)
+            return r
+
+    after = assign_layouts(Branches, 8)
+    assert operators(after) == ["pack_nchwc", "conv2d_nchwc", "concat_nchwc", "unpack_nchwc"]
+    assert_same_results(after, Branches, normal(1, 8, 7, 7))
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_parts_of_blocks_are_concatenated_and_split_in_nchw(axis: int) -> None:
     @I.ir_module

@@ -2,6 +2,7 @@
 
 from .attention import AttentionTemplate
 from .base import Template as Template
+from .channel_concat import ChannelConcatTemplate
 from .conv2d import Conv2dTemplate
 from .depthwise_conv2d import DepthwiseConv2dTemplate
 from .elementwise import ElementwiseTemplate
@@ -23,6 +24,7 @@ TEMPLATES: tuple[Template, ...] = (
     DepthwiseConv2dTemplate(),
     MatmulTemplate(),
     StrassenMatmulTemplate(),
+    ChannelConcatTemplate(),
     TransposeTemplate(),
     ElementwiseTemplate(),
     ReductionTemplate(),
