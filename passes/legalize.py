@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import tvm
 from tvm import ir, relax, te, tirx
 
 from .compute import rows
+from .compute.extremum import extremum
 from .compute.max_pool import PoolWindow, max_pool2d
 from .tensor_types import element_type
 
@@ -108,17 +110,70 @@ def _cast(x: te.Tensor, dtype: str) -> te.Tensor:
 
 
 def _reduction(op: str, definition: Definition) -> LegalizeRule:
-    """``definition`` of a reduction takes a tensor and ``keepdims``, and reduces the last axis."""
+    """``definition`` of a reduction takes a tensor and the result's shape, and reduces the last axis."""
 
     def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
-        data, axes = call.args[0], call.attrs.axis
-        single = axes is not None and len(axes) == 1 and _is_last(data, int(axes[0]))
-        if not single or element_type(data) != "float32":
-            return _by_tvm(builder, call, op)
-        rows_of = partial(definition, keepdims=bool(call.attrs.keepdims))
-        return builder.call_te(rows_of, data, primfunc_name_hint=op.rsplit(".", 1)[1])
+        reduced = _over_rows(builder, call, op, definition)
+        return _by_tvm(builder, call, op) if reduced is None else reduced
 
     return rule
+
+
+def _extremum(op: str, reducer: rows.Reducer) -> LegalizeRule:
+    """Over any axes, with infinities where TVM's own definition has none."""
+
+    def rule(builder: relax.BlockBuilder, call: ir.Call) -> relax.Expr:
+        reduced = _over_rows(builder, call, op, _reduce(reducer))
+        if reduced is not None:
+            return reduced
+        if not element_type(call.args[0]).startswith("float"):
+            return _by_tvm(builder, call, op)
+        axes, shape = _axes(call), list(call.ty.shape)
+        compute = partial(extremum, axes=axes, shape=shape, reducer=reducer)
+        return builder.call_te(compute, call.args[0], primfunc_name_hint=op.rsplit(".", 1)[1])
+
+    return rule
+
+
+def _over_rows(
+    builder: relax.BlockBuilder, call: ir.Call, op: str, definition: Definition
+) -> relax.Expr | None:
+    """A reduction as one of rows; None if it is none."""
+    data = call.args[0]
+    matrix = _as_rows(data, _axes(call)) if element_type(data) == "float32" else None
+    if matrix is None:
+        return None
+    if len(_axes(call)) > 1 or len(matrix) != int(data.ty.ndim):
+        data = builder.emit(relax.op.reshape(data, matrix))
+    # A template wants a loop around each of its blocks, so a scalar is computed as a vector of one element.
+    rows_of = partial(definition, shape=list(call.ty.shape) or [1])
+    result = builder.call_te(rows_of, data, primfunc_name_hint=op.rsplit(".", 1)[1])
+    return result if len(call.ty.shape) else relax.op.reshape(builder.emit(result), [])
+
+
+def _axes(call: ir.Call) -> list[int]:
+    """The axes that a reduction names, counted from the first one."""
+    rank = int(call.args[0].ty.ndim)
+    return (
+        sorted(int(axis) % rank for axis in call.attrs.axis)
+        if call.attrs.axis is not None
+        else [*range(rank)]
+    )
+
+
+def _as_rows(data: relax.Expr, axes: Sequence[int]) -> list[tirx.Expr] | None:
+    """The shape of ``data`` with ``axes`` as one, behind at least one other.
+
+    None unless they are the last ones. Several must be of known extents: others would no longer be spelled as
+    neighbouring kernels spell them.
+    """
+    shape = list(data.ty.shape)
+    others, extents = shape[: len(shape) - len(axes)], shape[len(shape) - len(axes) :]
+    known = [int(extent) for extent in extents if isinstance(extent, tirx.IntImm)]
+    if not axes or axes[0] != len(others) or (len(axes) > 1 and len(known) < len(axes)):
+        return None
+    length = extents[0] if len(axes) == 1 else tirx.IntImm("int64", math.prod(known))
+    return [*(others or [tirx.IntImm("int64", 1)]), length]
 
 
 def _reduce(reducer: rows.Reducer, mean: bool = False) -> Definition:
@@ -144,8 +199,8 @@ _RULES: dict[str, LegalizeRule] = {
     "relax.nn.log_softmax": _softmax(rows.log_softmax_rows, "relax.nn.log_softmax"),
     "relax.nn.layer_norm": _layer_norm,
     "relax.sum": _reduction("relax.sum", _reduce(rows.SUM)),
-    "relax.max": _reduction("relax.max", _reduce(rows.MAX)),
-    "relax.min": _reduction("relax.min", _reduce(rows.MIN)),
+    "relax.max": _extremum("relax.max", rows.LARGEST),
+    "relax.min": _extremum("relax.min", rows.SMALLEST),
     "relax.mean": _reduction("relax.mean", _reduce(rows.SUM, mean=True)),
     "relax.variance": _reduction("relax.variance", rows.variance_last_axis),
 }

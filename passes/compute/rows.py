@@ -6,6 +6,7 @@ its end is reduced by itself. So no vector needs a guard, for any extent, a symb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _MARK = {WORKLOAD: ROW_REDUCTION}
 
 Index = Sequence[tirx.Expr]
 Load = Callable[[Index, tirx.Expr], tirx.Expr]
+Combine = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Reducer:
     """
 
     reduce: Callable[..., tirx.Expr]
-    combine: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
+    combine: Combine
     identity: Callable[[str], tirx.Expr]
 
     def neutral(self, like: tirx.Expr) -> tirx.Expr:
@@ -46,6 +48,18 @@ class Reducer:
 SUM = Reducer(te.sum, lambda a, b: a + b, lambda dtype: tirx.const(0, dtype))
 MAX = Reducer(te.max, tirx.max, tirx.min_value)
 MIN = Reducer(te.min, tirx.min, tirx.max_value)
+
+
+def _from_infinity(combine: Combine, infinity: float, name: str) -> Reducer:
+    def identity(dtype: str) -> tirx.Expr:
+        return tirx.const(infinity, dtype)
+
+    return Reducer(te.comm_reducer(lambda a, b: combine(a, b), identity, name=name), combine, identity)
+
+
+LARGEST = _from_infinity(tirx.max, -math.inf, "largest")
+"""As ``MAX``, but that of negative infinities is one, too."""
+SMALLEST = _from_infinity(tirx.min, math.inf, "smallest")
 
 
 def reduce_rows(rows: Index, extent: tirx.Expr, load: Load, reducer: Reducer, name: str) -> te.Tensor:
@@ -206,23 +220,26 @@ def rms_norm_rows(x: te.Tensor, gamma: te.Tensor, epsilon: float) -> te.Tensor:
     return te.compute(x.shape, lambda *i: x(*i) * scale(*i[:-1]) * gamma(i[-1]), name="rms_norm")
 
 
-def reduce_last_axis(x: te.Tensor, reducer: Reducer, keepdims: bool, mean: bool) -> te.Tensor:
-    """A plain reduction over the last axis; with ``mean``, divided by its extent."""
+def reduce_last_axis(x: te.Tensor, shape: Index, reducer: Reducer, mean: bool) -> te.Tensor:
+    """A plain reduction over the last axis; with ``mean``, divided by its extent.
+
+    ``shape``, of the result, is that of the rows, with or without axes of one element behind it.
+    """
     *rows, extent = x.shape
     total = reduce_rows(rows, extent, lambda row, k: x(*row, k), reducer, "row_reduce")
-    shape = (*rows, 1) if keepdims else tuple(rows)
-    if not mean and not keepdims:
+    if not mean and len(shape) == len(rows):
         return total
     count = tirx.Cast(x.dtype, extent)
-    return te.compute(
-        shape,
-        lambda *i: total(*i[: len(rows)]) / count if mean else total(*i[: len(rows)]),
-        name="row_mean" if mean else "row_keep",
-    )
+
+    def element(*index: tirx.Expr) -> tirx.Expr:
+        value = total(*index[: len(rows)])
+        return value / count if mean else value
+
+    return te.compute(shape, element, name="row_mean" if mean else "row_keep")
 
 
-def variance_last_axis(x: te.Tensor, keepdims: bool) -> te.Tensor:
-    """The variance of the whole population along the last axis, from centred values."""
+def variance_last_axis(x: te.Tensor, shape: Index) -> te.Tensor:
+    """The variance of the whole population along the last axis, from centred values, in ``shape``."""
     *rows, extent = x.shape
     count = tirx.Cast(x.dtype, extent)
     total = reduce_rows(rows, extent, lambda row, k: x(*row, k), SUM, "row_sum")
@@ -233,5 +250,4 @@ def variance_last_axis(x: te.Tensor, keepdims: bool) -> te.Tensor:
         return centred * centred
 
     squares = reduce_rows(rows, extent, square, SUM, "row_squares")
-    shape = (*rows, 1) if keepdims else tuple(rows)
     return te.compute(shape, lambda *i: squares(*i[: len(rows)]) / count, name="row_variance")

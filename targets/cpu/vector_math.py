@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 from tvm import ir, tirx
+from tvm.ir import register_op_attr
 from tvm.tirx.op import register_intrin_lowering
 
 Lowering = Callable[[tirx.Expr], tirx.Expr]
@@ -343,3 +344,7 @@ ELEMENTARY_FUNCTIONS = frozenset(_LOWERINGS)
 
 for _op, (_definition, _of_doubles) in _LOWERINGS.items():
     _register(_op, _definition, _of_doubles)
+
+for _op in ("tirx.erf", "tirx.log1p", "tirx.nearbyint", "tirx.isnan"):
+    # TVM would compute these lane by lane, and forget that the lanes lie side by side.
+    register_op_attr(_op, "TVectorizable", True)

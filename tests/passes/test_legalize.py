@@ -68,16 +68,29 @@ def test_variances_are_summed_by_vectors_of_partial_results(
     np.testing.assert_allclose(results(after, x)[0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((3, 4, 40), (1, 2)), (("n", 5, 8), (2, 1)), ((40,), (0,)), ((3, 40), (0, 1))]
+)
+def test_several_last_axes_are_reduced_as_one(
+    shape: tuple[int | str, ...], axes: tuple[int, ...], keepdims: bool
+) -> None:
+    after = legalize(unary(lambda x: relax.op.sum(x, axis=list(axes), keepdims=keepdims), *shape))
+    assert "row_reduce_partial" in str(after)
+    x = normal(*(6 if isinstance(extent, str) else extent for extent in shape))
+    expected = x.astype(np.float64).sum(axes, keepdims=keepdims)
+    np.testing.assert_allclose(results(after, x)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("operator", "shape", "dtype"),
     [
         (lambda x: relax.op.sum(x, axis=[0]), (3, 40), "float32"),
-        (lambda x: relax.op.max(x, axis=[0, 1]), (3, 40), "float32"),
-        (lambda x: relax.op.min(x, axis=[0]), (40,), "float32"),
         (lambda x: relax.op.sum(x, axis=[1]), (3, 40), "int64"),
         (lambda x: relax.op.nn.softmax(x, axis=0), (3, 40), "float64"),
         (lambda x: relax.op.nn.log_softmax(x, axis=1), (3, 40, 2), "float32"),
-        (lambda x: relax.op.mean(x), (3, 40), "float32"),
+        (lambda x: relax.op.mean(x), (3, "n"), "float32"),
+        (lambda x: relax.op.max(x, axis=[0]), (3, 40), "int32"),
     ],
 )
 def test_the_rest_is_tvms_definition(operator: relax.Expr, shape: tuple[int, ...], dtype: str) -> None:

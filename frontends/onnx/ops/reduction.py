@@ -134,43 +134,13 @@ def reduce_extremum(node: Node) -> Expr:
     def compute(x: Expr, axes: list[int], keep: bool) -> Expr:
         if not axes:
             return x
+        operator = relax.op.max if largest else relax.op.min
         if node.builder.dtype(x) != "bool":
-            return _extremum(node, x, axes, keep, largest)
-        narrow = _extremum(node, node.builder.cast(x, "uint8"), axes, keep, largest)
+            return operator(x, axes, keep)
+        narrow = node.emit(operator(node.builder.cast(x, "uint8"), axes, keep))
         return relax.op.astype(narrow, "bool")
 
     return _reduction(node, compute, worst)
-
-
-def _extremum(node: Node, x: Expr, axes: list[int], keep: bool, largest: bool) -> Expr:
-    """Relax's own would begin with the largest finite number, and so lose an infinity."""
-    dtype, shape = node.builder.dtype(x), node.builder.shape(x)
-    if not is_float(dtype):
-        return node.emit((relax.op.max if largest else relax.op.min)(x, axes, keep))
-    name = "reduce_max" if largest else "reduce_min"
-    start = tirx.const(-np.inf if largest else np.inf, dtype)
-    better = tirx.max if largest else tirx.min
-    reducer = te.comm_reducer(lambda a, b: better(a, b), lambda _: start, name=name)
-
-    def compute(data: te.Tensor) -> te.Tensor:
-        reduced = {a: te.reduce_axis((0, as_expression(shape[a])), name=f"r{a}") for a in axes}
-
-        def element(*index: Any) -> Expr:
-            kept = iter(index)
-            place = []
-            for axis in range(len(shape)):
-                if axis in reduced:
-                    place.append(reduced[axis])
-                    if keep:
-                        next(kept)
-                else:
-                    place.append(next(kept))
-            return reducer(data(*place), axis=list(reduced.values()))
-
-        result = [1 if a in reduced else e for a, e in enumerate(shape) if keep or a not in reduced]
-        return tabulate(result, element, name=name)
-
-    return node.te(compute, x, name=name)
 
 
 @converts("ReduceSumSquare")
@@ -209,7 +179,7 @@ def reduce_log_sum_exp(node: Node) -> Expr:
     def compute(x: Expr, axes: list[int], keep: bool) -> Expr:
         if not axes:
             return x
-        peak = _finite(node, _extremum(node, x, axes, True, largest=True))
+        peak = _finite(node, node.emit(relax.op.max(x, axes, True)))
         powers = node.emit(relax.op.exp(node.emit(relax.op.subtract(x, peak))))
         total = node.emit(relax.op.log(node.emit(relax.op.sum(powers, axes, True))))
         result = node.emit(relax.op.add(total, peak))

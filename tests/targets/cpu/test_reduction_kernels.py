@@ -48,12 +48,14 @@ def reduction(
 ) -> Workload:
     operator, reference = OPERATORS[name]
     wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+    symbolic = shape is not None and any(isinstance(extent, str) for extent in shape)
+    scalar = len(axes) == x.ndim > 1 and not keepdims and symbolic
     return Workload(
         f"{name} of {shape or x.shape} over {axes}, keepdims {keepdims}",
         lambda data: operator(data, axes, keepdims),
         [x],
         np.asarray(reference(wide, axis=tuple(axes), keepdims=keepdims)),
-        SCALAR if name in ("mean", "variance") and len(axes) == x.ndim and not keepdims else REDUCTION,
+        SCALAR if name in ("mean", "variance") and scalar else REDUCTION,
         None if shape is None else [shape],
     )
 
@@ -128,3 +130,13 @@ def test_one_symbolic_kernel_serves_every_size() -> None:
         for number, name in enumerate(names):
             expected = OPERATORS[name][1](x.astype(np.float64), axis=1)
             np.testing.assert_allclose(compiled(number, [x]), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [[1], [0], [0, 1]])
+@pytest.mark.parametrize("shape", [(3, 40), ("n", 40)])
+def test_the_largest_of_negative_infinities_is_one(axes: list[int], shape: tuple[int | str, ...]) -> None:
+    x = np.full((3, 40), -np.inf, np.float32)
+    workloads = [reduction("max", x, axes, False, list(shape)), reduction("min", -x, axes, True, list(shape))]
+    compiled = CompiledWorkloads(workloads)
+    for number, workload in enumerate(workloads):
+        np.testing.assert_array_equal(compiled(number, workload.inputs), workload.expected)

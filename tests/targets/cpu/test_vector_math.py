@@ -153,3 +153,14 @@ def test_a_function_of_a_function_compiles_in_seconds() -> None:
     result = tvm.runtime.tensor(np.zeros_like(numbers))
     library(tvm.runtime.tensor(numbers), result)
     np.testing.assert_allclose(result.numpy(), np.exp(-np.exp(-numbers.astype(np.float64))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["erf", "log1p", "nearbyint", "isnan"])
+def test_lanes_are_computed_at_once(name: str) -> None:
+    x, y = (tirx.decl_buffer((16,), "float32", buffer) for buffer in "xy")
+    lane = tirx.Var("lane", "int32")
+    value = getattr(tirx, name)(tirx.BufferLoad(x, [lane])).astype("float32")
+    loop = tirx.For(lane, 0, 16, tirx.ForKind.VECTORIZED, tirx.BufferStore(y, value, [lane]))
+    function = tirx.PrimFunc([x, y], loop)
+    lowered = tirx.transform.VectorizeLoop()(tvm.IRModule({"main": function}))
+    assert not isinstance(lowered["main"].body, tirx.For)
