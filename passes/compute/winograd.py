@@ -257,12 +257,33 @@ def _recipe(matrix: np.ndarray) -> Recipe:
     """``matrix`` times a vector: a function from a row's index and a vector's terms to that row's element.
 
     The index is a loop variable that schedules unroll: what is written here as a choice of rows becomes one
-    row. Two rows for points p and -p share their even and odd parts, spelled alike so that LLVM sees it.
+    row. What rows share is spelled alike so that LLVM sees it.
     """
-    return lambda index, term: _choose(index, [_row(row, term) for row in matrix])
+    write = _row_of_pairs if _has_paired_columns(matrix) else _row
+    return lambda index, term: _choose(index, [write(row, term) for row in matrix])
+
+
+def _has_paired_columns(matrix: np.ndarray) -> bool:
+    """Whether the columns of points p and -p, from the second one on, differ in signs only: in A^T."""
+    first, second = matrix[:, 1:-1:2], matrix[:, 2:-1:2]
+    return np.array_equal(np.abs(first), np.abs(second))
+
+
+def _row_of_pairs(row: np.ndarray, term: Term) -> tirx.Expr:
+    """A row's element by the sums, or the differences, of the terms for p and -p, which other rows share."""
+    total: tirx.Expr | None = None
+    for k in range(1, len(row) - 1, 2):
+        pair = term(k) + term(k + 1) if row[k] == row[k + 1] else term(k) - term(k + 1)
+        product = _scaled(float(row[k]), pair)
+        total = product if total is None else total + product
+    assert total is not None
+    for k in (0, len(row) - 1):
+        total = total + _scaled(float(row[k]), term(k)) if row[k] else total
+    return total
 
 
 def _row(row: np.ndarray, term: Term) -> tirx.Expr:
+    """A row's element by its even and its odd part: two rows for points p and -p share these."""
     parts = [part for part in (_sum(row, 0, term), _sum(row, 1, term)) if part is not None]
     if len(parts) == 1:
         return parts[0][1] if parts[0][0] > 0 else -parts[0][1]

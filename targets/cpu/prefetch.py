@@ -25,7 +25,7 @@ _PREFETCH = "relaxc.prefetch"
 _PREFETCH_POSITION = "relaxc.prefetch_position"
 _MOST_TILES = 48  # With more tiles in a sweep, waiting for memory is a small part of its time.
 _MOST_LINES_A_STEP = 8  # Four products on tiles take as long as so many loads can be added to theirs.
-_MOST_ROWS = 32  # With more rows at a position, the same.
+_MOST_ROWS = 64  # With more rows at a position, the same.
 _FEWEST_BYTES = 4096  # The prefetcher of the processor does well on smaller groups.
 
 
@@ -230,10 +230,10 @@ def _at(block: SBlock, values: Sequence[tirx.Expr], index: tirx.Expr) -> tirx.Ex
     return tvm_ffi.structural_map(index, (tirx.Var, lambda variable: known.get(variable, variable)))
 
 
-def fetch_line(element: TensorLoad) -> tirx.Stmt:
-    """Asks for the cache line of ``element``."""
-    # Arguments of the intrinsic: for reading, into the second-level cache, data.
-    hints = (tirx.const(number, "int32") for number in (0, 2, 1))
+def fetch_line(element: TensorLoad, locality: int = 2) -> tirx.Stmt:
+    """Asks for the cache line of ``element``, into the first-level cache (3) or the second (2)."""
+    # Arguments of the intrinsic: for reading, into which cache, data.
+    hints = (tirx.const(number, "int32") for number in (0, locality, 1))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", tirx.address_of(element), *hints))
 
 

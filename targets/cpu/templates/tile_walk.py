@@ -141,7 +141,7 @@ def skip_missing_tiles(sch: Schedule, grid: TileGrid, loop: LoopRV, at: TilePlac
     Nothing that is scheduled later may ask about blocks in ``loop``.
     """
     statement = sch.get(loop)
-    values = _first_values(statement, sch.get(at.stage))
+    values = first_values(statement, sch.get(at.stage))
     exists = values[at.block] * grid.tiling.count + values[at.place] < grid.tiles
     body = tirx.IfThenElse(exists, statement.body, None)
     guarded = tirx.For(
@@ -150,7 +150,7 @@ def skip_missing_tiles(sch: Schedule, grid: TileGrid, loop: LoopRV, at: TilePlac
     sch.state.replace(sch.get_sref(loop), guarded)
 
 
-def _first_values(loop: tirx.For, block: SBlock) -> list[tirx.Expr]:
+def first_values(loop: tirx.For, block: SBlock) -> list[tirx.Expr]:
     """The axes of ``block`` in the first iteration of the loops in ``loop``."""
     inner: list[tirx.Var] = []
     realizations: list[SBlockRealize] = []

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from ....passes.compute.winograd import WINDOW, Tiling
+from ....passes.compute.winograd import WINDOW, TileGrid, Tiling
 from ..machine import Machine
 from ..prefetch import PositionSweep, RowTiles, mark_position_prefetch
 from .blocks import (
@@ -28,8 +28,10 @@ from .blocks import (
 from .register_kernel import accumulate
 from .register_tile import RegisterTile
 from .spatial import schedule_rest
+from .tile_edges import ask_once_for_columns
+from .tile_prefetch import MapSweep, fetch_tiles
 from .tile_walk import TilePlace, grid_of, skip_missing_tiles, walk_tiles
-from .winograd_schedule import WinogradConfig, WinogradWorkload, best_config, configs
+from .winograd_schedule import AHEAD, WinogradConfig, WinogradWorkload, best_config, configs
 
 KIND = "winograd_conv2d"
 CACHE_PAGE = 1024
@@ -55,7 +57,7 @@ class WinogradConv2dTemplate:
     """See the module's description."""
 
     name = "winograd_conv2d"
-    version = 3
+    version = 4
 
     def matches(self, sch: Schedule) -> WinogradWorkload | None:
         anchor = anchor_block(sch, KIND)
@@ -72,7 +74,8 @@ class WinogradConv2dTemplate:
 
     def default(self, workload: WinogradWorkload, machine: Machine) -> WinogradConfig:
         config = best_config(workload, machine)
-        return replace(config, prefetch=_sweep(workload, config.tile).gains_from_prefetching)
+        prefetch = _sweep(workload, config.tile).gains_from_prefetching
+        return replace(config, prefetch=prefetch, ahead=0 if workload.blocks is None else AHEAD[-1])
 
     def apply(self, sch: Schedule, workload: WinogradWorkload, config: WinogradConfig) -> None:
         stages = _stages(sch)
@@ -85,12 +88,12 @@ class WinogradConv2dTemplate:
         register_tiles, step = _products(sch, stages.products, workload, config.tile)
         if config.prefetch:
             mark_position_prefetch(sch, step, _sweep(workload, config.tile))
+        grid = grid_of(sch, stages.output, Tiling(workload.tile, workload.tiles))
         if workload.blocks is None:
-            grid = grid_of(sch, stages.output, Tiling(workload.tile, workload.tiles))
-            input_tile, output_tile = (sch.get_loops(b)[-4] for b in (stages.input_tiles, stages.output))
-            skip_missing_tiles(sch, grid, input_tile, TilePlace(stages.input_tiles, block=1, place=5))
-            skip_missing_tiles(sch, grid, register_tiles, TilePlace(stages.products, block=2, place=5))
-            skip_missing_tiles(sch, grid, output_tile, TilePlace(stages.output, block=2, place=3))
+            _skip_missing(sch, stages, register_tiles, grid)
+        else:
+            _fetch_maps(sch, stages, grid, config.ahead)
+            ask_once_for_columns(sch, sch.get_loops(stages.input_columns)[-3], stages.input_columns, axis=5)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,29 @@ def _gather(sch: Schedule, tiles: SBlockRV, columns: SBlockRV, *, static: bool) 
         return
     sch.compute_at(tiles, sch.get_loops(columns)[-4], preserve_unit_loops=True)
     sch.vectorize(sch.get_loops(tiles)[-1])
+
+
+def _skip_missing(sch: Schedule, stages: _Stages, register_tiles: LoopRV, grid: TileGrid) -> None:
+    """Leaves out tiles behind the end of the map."""
+    input_tile, output_tile = (sch.get_loops(stage)[-4] for stage in (stages.input_tiles, stages.output))
+    skip_missing_tiles(sch, grid, input_tile, TilePlace(stages.input_tiles, block=1, place=5))
+    skip_missing_tiles(sch, grid, register_tiles, TilePlace(stages.products, block=2, place=5))
+    skip_missing_tiles(sch, grid, output_tile, TilePlace(stages.output, block=2, place=3))
+
+
+def _fetch_maps(sch: Schedule, stages: _Stages, grid: TileGrid, distance: int) -> None:
+    """Has the transforms fetch what they will read and write of maps, ``distance`` tiles before."""
+    if not distance:
+        return
+    reader, writer = sch.get(stages.input_columns), sch.get(stages.output)
+    read = [region.source for region in reader.reads if is_parameter(sch, region.source)]
+    place = TilePlace(stages.input_tiles, block=1, place=5)
+    sweep = MapSweep(grid, place, image=0, channels=4, shift=1, distance=distance)
+    fetch_tiles(sch, sch.get_loops(stages.input_tiles)[-4], sweep, read)
+    written = [r.source for r in (*writer.reads, *writer.writes) if is_parameter(sch, r.source)]
+    place = TilePlace(stages.output, block=2, place=3)
+    sweep = MapSweep(grid, place, image=0, channels=1, shift=0, distance=distance)
+    fetch_tiles(sch, sch.get_loops(stages.output)[-4], sweep, written)
 
 
 def _sweep(workload: WinogradWorkload, tile: RegisterTile) -> PositionSweep:

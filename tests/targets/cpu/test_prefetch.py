@@ -68,11 +68,20 @@ def test_the_tiles_of_a_position_fetch_all_of_the_next_one(tiles: int, panels: i
     assert sweep.lines_per_step * sweep.steps >= sweep.lines_per_tile
 
 
-@pytest.mark.parametrize(("rows", "fetched"), [(4, ["u"]), (7, [])], ids=["few tiles", "many tiles"])
-def test_winograds_convolution_fetches_the_filters_of_the_next_position(
-    rows: int, fetched: list[str]
-) -> None:
+def winograd(rows: int) -> tirx.PrimFunc:
+    """A convolution of one block of ``rows`` times ``rows`` tiles of 4."""
     x = te.placeholder((1, 8, rows * 4, rows * 4, 16), name="x")
     u = te.placeholder((8, 36, 128, 16), name="u")
     result = winograd_conv2d_nchwc(x, u, Tiling(4, rows * rows), (1, 1, 1, 1))
-    assert prefetches(te.create_prim_func([x, u, result])) == fetched
+    return te.create_prim_func([x, u, result])
+
+
+@pytest.mark.parametrize(("rows", "fetched"), [(4, 1), (9, 0)], ids=["few tiles", "many tiles"])
+def test_winograds_convolution_fetches_the_filters_of_the_next_position(rows: int, fetched: int) -> None:
+    assert prefetches(winograd(rows)).count("u") == fetched
+
+
+def test_winograds_transforms_fetch_each_pixel_of_a_later_tile() -> None:
+    fetched = prefetches(winograd(rows=4))
+    assert fetched.count("x") == 4 * 4
+    assert fetched.count("crop") == 4 * 4
