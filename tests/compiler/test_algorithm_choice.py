@@ -24,9 +24,9 @@ from relaxc.targets.registry import resolve
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pointwise convolution, and one with a window of 3 x 3."""
+    """A pointwise convolution, and one with a window of 3 x 3, large enough for Winograd on many cores."""
     generator = np.random.default_rng(0)
-    shapes = {"w0": (32, 32, 1, 1), "w1": (32, 32, 3, 3)}
+    shapes = {"w0": (64, 64, 1, 1), "w1": (64, 64, 3, 3)}
     weights = [
         numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32) * 0.1, name)
         for name, shape in shapes.items()
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Conv", ["x", "w0"], ["c"]),
         helper.make_node("Conv", ["c", "w1"], ["y"], pads=[1] * 4),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 28, 28]) for name in "xy"]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64, 56, 56]) for name in "xy"]
     graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
     path = tmp_path_factory.mktemp("model") / "convolutions.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
@@ -65,7 +65,7 @@ def templates(executable: relaxc.Executable) -> set[str]:
 def test_the_champion_is_compiled(model: Path, tmp_path: Path) -> None:
     records = tmp_path / "records"
     append_record(records, contest(model, None, DIRECT))
-    image = np.random.default_rng(1).standard_normal((1, 32, 28, 28)).astype(np.float32)
+    image = np.random.default_rng(1).standard_normal((1, 64, 56, 56)).astype(np.float32)
     plain, tuned = relaxc.compile(model), relaxc.compile(model, tuning_records=records)
     assert "winograd_conv2d" in templates(plain)
     assert "winograd_conv2d" not in templates(tuned)
