@@ -24,9 +24,14 @@ from relaxc.targets.registry import resolve
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pointwise convolution, and one with a window of 3 x 3, large enough for Winograd on many cores."""
+    """Large enough for Winograd even on many cores."""
+    return convolutions(tmp_path_factory.mktemp("model"), channels=64, size=56)
+
+
+def convolutions(folder: Path, channels: int, size: int) -> Path:
+    """A pointwise convolution, and one with a window of 3 x 3."""
     generator = np.random.default_rng(0)
-    shapes = {"w0": (64, 64, 1, 1), "w1": (64, 64, 3, 3)}
+    shapes = {"w0": (channels, channels, 1, 1), "w1": (channels, channels, 3, 3)}
     weights = [
         numpy_helper.from_array(generator.standard_normal(shape).astype(np.float32) * 0.1, name)
         for name, shape in shapes.items()
@@ -35,9 +40,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Conv", ["x", "w0"], ["c"]),
         helper.make_node("Conv", ["c", "w1"], ["y"], pads=[1] * 4),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64, 56, 56]) for name in "xy"]
+    shape = [1, channels, size, size]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
     graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
-    path = tmp_path_factory.mktemp("model") / "convolutions.onnx"
+    path = folder / "convolutions.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
@@ -86,10 +92,9 @@ def test_without_winograd_no_record_brings_it_back(model: Path, tmp_path: Path) 
     assert "winograd_conv2d" not in templates(relaxc.compile(model, tuning_records=records, options=options))
 
 
-def test_tuning_chooses_algorithms_first(
-    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_tuning_chooses_algorithms_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("xgboost")
+    model = convolutions(tmp_path, channels=32, size=28)
     records = tmp_path / "records"
     command = ["tune", str(model), "-o", str(records), "--trials", "16", "--batch", "4"]
     assert _run(command) == 0
