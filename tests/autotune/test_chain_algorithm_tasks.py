@@ -9,7 +9,8 @@ from relaxc.passes.fuse_separable_conv2d import ChainExtents
 from relaxc.targets.cpu.chain_algorithms import APART, FUSED
 from relaxc.targets.registry import resolve
 
-TARGET = resolve("x86-64-v4")
+_HERE = resolve("x86-64-v4")
+TARGET = replace(_HERE, machine=replace(_HERE.machine, cores=2))
 LARGE = ChainExtents(1, 16, 96, 24, 112, 112, 56, 56, 3)
 SMALL = ChainExtents(1, 64, 384, 64, 14, 14, 14, 14, 3)
 NARROW = replace(SMALL, narrow=160, wide=960, out=160, height=7, width=7, out_height=7, out_width=7)
