@@ -30,9 +30,10 @@ from ..passes.lower_strassen_matmul import MatmulExtents, never_strassen
 from ..passes.lower_winograd_conv2d import ChooseTiling, Conv2dExtents, always_direct
 from ..passes.pipeline import graph_passes, lower_allocations, lower_kernel_calls
 from ..passes.shared_results import shared_results
-from ..runtime import Executable, load
+from ..runtime import Executable
+from ..runtime.artifact import Artifact
 from ..runtime.errors import RelaxcError, TargetError
-from ..runtime.processor import default_threads
+from ..runtime.processor import default_threads, missing_features
 from ..runtime.signature import PlacedTensor, Signature
 from ..targets import registry
 from ..targets.cpu.batch_costs import group_images
@@ -106,7 +107,7 @@ def compile(
     *,
     options: CompileOptions | None = None,
 ) -> Executable:
-    """Compiles a model and loads the result.
+    """Compiles a model and loads the result, which can only be saved if it is for another CPU.
 
     Args:
         model: a path, or an ``onnx.ModelProto``.
@@ -129,7 +130,9 @@ def compile(
     folder = tempfile.TemporaryDirectory(prefix="relaxc-")
     artifact = Path(folder.name) / "model.so"
     _write(artifact, code, lowered, precision)
-    executable = load(artifact)
+    executable = Executable(Artifact(artifact))
+    if not missing_features(required_features(lowered.target.machine)):
+        executable.prepare()
     weakref.finalize(executable, folder.cleanup)
     return executable
 

@@ -8,6 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,19 @@ from .thread_pool import call_with_threads
 from .virtual_machine import Instrument, VirtualMachine
 
 
+@dataclass(frozen=True)
+class _LoadedArtifact:
+    """What the machines of one artifact share: its library, and its weights with their addresses."""
+
+    library: Any
+    weights: list[Any]
+    weight_span: range
+
+
 class Executable:
     """A compiled model. Any number of threads may call ``run`` at once.
+
+    A model that was compiled for another CPU can be saved, but not be prepared or run.
 
     Attributes:
         inputs, outputs: names, shapes and dtypes, in the model's order.
@@ -33,23 +45,27 @@ class Executable:
     """
 
     def __init__(self, artifact: Artifact, num_threads: int | None = None) -> None:
-        """Prepares an opened artifact; use ``load`` to open one.
+        """Takes an opened artifact; use ``load`` to open one.
 
         Raises:
-            ArtifactError: it cannot run on this machine or with this TVM.
             RelaxcError: ``num_threads`` is less than 1.
         """
         if num_threads is not None and num_threads < 1:
             raise RelaxcError(f"num_threads must be at least 1, got {num_threads}")
         self.num_threads = num_threads or default_threads()
         self._artifact = artifact
-        _check_machine(artifact)
-        _check_versions(artifact)
-        load_runtime(artifact.path.parent)
         self._input_check = InputCheck(artifact.signature.inputs)
-        self._library = _load_library(artifact)
-        self._weights, self._weight_span = _map_weights(artifact)
+        self._loading = threading.Lock()
+        self._loaded: _LoadedArtifact | None = None
         self._idle: deque[VirtualMachine] = deque()
+
+    def prepare(self) -> None:
+        """Loads what a run needs; a run does so itself if need be.
+
+        Raises:
+            ArtifactError: the artifact cannot run on this machine or with this TVM.
+        """
+        self._prepared()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -105,13 +121,20 @@ class Executable:
     def _signature(self) -> Signature:
         return self._artifact.signature
 
+    def _prepared(self) -> _LoadedArtifact:
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = _load(self._artifact)
+            return self._loaded
+
     def _run(
         self, arrays: Sequence[np.ndarray[Any, Any]], instrument: Instrument | None = None
     ) -> dict[str, Any]:
         try:
             machine = self._idle.pop()
         except IndexError:
-            machine = VirtualMachine(self._library, self._signature, self._weights, self._weight_span)
+            code = self._prepared()
+            machine = VirtualMachine(code.library, self._signature, code.weights, code.weight_span)
         results = call_with_threads(self.num_threads, machine.run, arrays, instrument)
         # Not after an exception: if that is an interrupt, another thread may still be at work in the machine.
         self._idle.append(machine)
@@ -129,7 +152,16 @@ def load(path: str | os.PathLike[str], num_threads: int | None = None) -> Execut
     Raises:
         ArtifactError: the file is missing, is no artifact, is damaged, or cannot run here.
     """
-    return Executable(Artifact(path), num_threads)
+    executable = Executable(Artifact(path), num_threads)
+    executable.prepare()
+    return executable
+
+
+def _load(artifact: Artifact) -> _LoadedArtifact:
+    _check_machine(artifact)
+    _check_versions(artifact)
+    load_runtime(artifact.path.parent)
+    return _LoadedArtifact(_load_library(artifact), *_map_weights(artifact))
 
 
 def _check_machine(artifact: Artifact) -> None:

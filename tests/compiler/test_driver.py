@@ -18,7 +18,8 @@ from relaxc.compiler.driver import compile as compile_model
 from relaxc.compiler.emit import STAGES, emit
 from relaxc.compiler.options import CompileOptions
 from relaxc.passes.pipeline import graph_passes
-from relaxc.runtime.errors import RelaxcError, TargetError
+from relaxc.runtime.errors import ArtifactError, RelaxcError, TargetError
+from relaxc.runtime.processor import missing_features
 
 STEPS = graph_passes(16)
 OPTIONAL = [step.name for step in STEPS if not step.required]
@@ -152,6 +153,17 @@ def test_every_kernel_is_in_the_signature() -> None:
     assert {"conv2d", "matmul", "reduction"} <= templates
     assert "fallback" not in templates
     assert all(kernel["flops"] is not None and kernel["bytes_moved"] for kernel in kernels)
+
+
+def test_a_model_for_another_cpu_is_saved_and_runs_there_only(tmp_path: Path) -> None:
+    executable = relaxc.compile(MODEL, "sapphirerapids")
+    executable.save(tmp_path / "model.so")
+    assert (tmp_path / "model.so").stat().st_size > 0
+    if missing_features(executable.metadata["cpu_features"]):
+        with pytest.raises(ArtifactError, match="needs CPU features that this machine lacks"):
+            executable.run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+        with pytest.raises(ArtifactError, match="needs CPU features that this machine lacks"):
+            relaxc.load(tmp_path / "model.so")
 
 
 def test_a_precision_that_is_missing_is_refused() -> None:
