@@ -10,7 +10,7 @@ import numpy as np
 from tvm import ir, relax, te
 
 from .compute import conv2d, layout
-from .compute.conv2d_tiles import conv2d_tiles, has_known_extents
+from .compute.conv2d_tiles import conv2d_tiles, has_known_extents, pack_tile_weight
 from .compute.conv2d_window_pairs import choose_product, has_pairs_of_columns
 from .constants import constant, constant_value
 from .layout_assigner import Blocked, LayoutAssigner, feature_map_channels
@@ -59,7 +59,7 @@ def _dense_conv2d(
     source = assigner.visit_expr(data) if blocked is None else blocked.expr
     clear = partial(conv2d_tiles, channels=weight.shape[1], clear=not assigner.idle_lanes_are_finite)
     product = clear if tiles else _direct(assigner, weight)
-    packed = layout.pack_conv2d_weight(weight, assigner.block, assigner.depth if tiles else 2)
+    packed = (pack_tile_weight if tiles else layout.pack_conv2d_weight)(weight, assigner.block)
     return _convolve(assigner, product, source, constant(packed), geometry, weight.shape[0])
 
 

@@ -15,7 +15,7 @@ from tvm import ir, relax, te, tirx
 
 from .compute import NARROW_LANES, layout
 from .compute.layout import Array
-from .compute.matmul import matmul_batched, matmul_packed
+from .compute.matmul import matmul_batched, matmul_packed, may_be_one_matrix
 from .compute.matmul_pairs import matmul_batched_pairs, matmul_packed_pairs, step_depth
 from .constants import constant, constant_value
 from .rewrite import CallRewriter, rewrite_calls
@@ -50,7 +50,8 @@ def _matmul(rewriter: CallRewriter, call: ir.Call, block: int, depth: int) -> re
     packed = constant(layout.pack_matmul_weight(_with_panels_for_tiles(weight, block), block, depth))
     product_of = _definition(element_type(data), matmul_packed, matmul_packed_pairs, depth)
     columns = weight.shape[1]
-    rows = _rows_worth_merging(shape)
+    merged = depth > 2 and element_type(data) == NARROW and may_be_one_matrix(list(shape), columns, block)
+    rows = None if merged else _rows_worth_merging(shape)
     if rows is None:
         return rewriter.builder_.call_te(
             product_of, data, packed, columns, primfunc_name_hint="matmul_packed"

@@ -8,11 +8,13 @@ of them, neighbouring results have neighbouring operands.
 
 from __future__ import annotations
 
+import numpy as np
 from tvm import relax, te, tirx
 
 from . import WORKLOAD
 from .conv2d import Conv2dGeometry
-from .pairs import CONV2D_TILES, TILE_ROWS, bits, load_pair, pair_product
+from .layout import pack_conv2d_weight
+from .pairs import CONV2D_TILES, TILE_DEPTH, TILE_ROWS, bits, load_pair, pair_product
 
 ROW_PITCH = "relaxc.row_pitch"
 """Positions from one row of a result to the next; 0 if tiles must not go from row to row."""
@@ -23,6 +25,14 @@ def has_known_extents(x: relax.Expr) -> bool:
     return all(isinstance(extent, tirx.IntImm) for extent in list(x.ty.shape)[2:4])
 
 
+def pack_tile_weight(weight: np.ndarray, block: int) -> np.ndarray:
+    """[O, I, R, S] of bfloat16 to pairs (``pairs.py``), zeros added: [O/block, I/32, R, S, 16, block]."""
+    packed = pack_conv2d_weight(weight, block, TILE_DEPTH)
+    panels, R, S, pairs, lanes = packed.shape
+    steps = packed.reshape(panels, R, S, pairs // TILE_ROWS, TILE_ROWS, lanes)
+    return np.ascontiguousarray(steps.transpose(0, 3, 1, 2, 4, 5))
+
+
 def conv2d_tiles(
     x: te.Tensor, w: te.Tensor, geometry: Conv2dGeometry, channels: int, clear: bool = False
 ) -> te.Tensor:
@@ -30,7 +40,7 @@ def conv2d_tiles(
 
     Args:
         x: [N, C/32, H, W, 32].
-        w: [O/v, R, S, I/2, v] of pairs (``pairs.py``), with I padded to whole blocks.
+        w: as of ``pack_tile_weight``.
         geometry: strides, padding, dilation.
         channels: of x, but for the idle lanes of its last block. They are multiplied by zero.
         clear: whether the idle lanes may hold infinities, or no numbers at all.
@@ -38,15 +48,16 @@ def conv2d_tiles(
     Returns:
         [N, O/v, OH, OW, v].
     """
-    Oo, R, S, I, v = w.shape  # noqa: E741 - the layout's own letters
+    Oo, blocks, R, S, pairs, v = w.shape
     positions = _Positions(x, geometry, (int(R), int(S)), channels, clear)
     OH, OW, pitch = positions.height, positions.width, positions.pitch
-    r, s, c = (te.reduce_axis((0, extent), name) for extent, name in ((R, "r"), (S, "s"), (I, "c")))
+    # The window inside: so what its places share is still in the first-level cache.
+    extents = {"block": blocks, "r": R, "s": S, "c": pairs}
+    block, r, s, c = axes = [te.reduce_axis((0, extent), name) for name, extent in extents.items()]
 
     def multiply(n: tirx.Var, o: tirx.Var, place: tirx.Var, lane: tirx.Var) -> tirx.Expr:
-        block, channel = tirx.floordiv(c, TILE_ROWS), tirx.floormod(c, TILE_ROWS) * 2
-        index = [n, block, *positions.operand(place, r, s), channel]
-        return te.sum(pair_product(load_pair(positions.source, index), w[o, r, s, c, lane]), axis=[r, s, c])
+        pair = load_pair(positions.source, [n, block, *positions.operand(place, r, s), 2 * c])
+        return te.sum(pair_product(pair, w[o, block, r, s, c, lane]), axis=axes)
 
     attributes = {WORKLOAD: CONV2D_TILES, ROW_PITCH: pitch if positions.may_wrap else 0}
     places = (OH - 1) * pitch + OW

@@ -31,14 +31,14 @@ def matmul_packed(x: te.Tensor, w: te.Tensor, columns: int, half_terms: int = 1)
         *outer, m, panel, lane = index
         row = [*outer, tirx.min(m, matrix[-1] - 1)]
         weight = w(panel, k, lane)
-        value = x(*(_unfolded(row[0], x.shape[:-1]) if flat else row), k)
+        value = x(*(unfolded(row[0], x.shape[:-1]) if flat else row), k)
         return value * (widen(weight) if terms is None else weight)
 
     acc = _sums((*matrix[:-1], matrix[-1] + TILE_SLACK, panels, v), K, product, terms, "matmul_packed")
 
     def crop(*index: tirx.Var) -> tirx.Expr:
         *row, n = index
-        place = [_folded(row, x.shape[:-1])] if flat else row
+        place = [folded(row, x.shape[:-1])] if flat else row
         return acc(*place, tirx.floordiv(n, v), tirx.floormod(n, v))
 
     return te.compute((*batch, rows, columns), crop, name="crop")
@@ -47,16 +47,20 @@ def matmul_packed(x: te.Tensor, w: te.Tensor, columns: int, half_terms: int = 1)
 def _is_one_matrix(x: te.Tensor, columns: int, lanes: int) -> bool:
     """Whether all rows of x are taken as those of one matrix: a tile may go from one matrix to the next.
 
-    Where vectors are wide, tiles are high, and rows of common pictures fill them. With guards on the columns
-    as well, TVM would lose sight of what a tile writes.
+    Where vectors are wide, register tiles are high, and rows of common pictures fill them. With guards on the
+    columns as well, TVM would lose sight of what a tile writes.
     """
-    *batch, rows, _ = x.shape
+    return lanes <= NARROW_LANES and may_be_one_matrix(x.shape, columns, lanes)
+
+
+def may_be_one_matrix(shape: Sequence[tirx.Expr], columns: int, lanes: int) -> bool:
+    """Whether [..., M, K] are several matrices, their extents known, times panels that are all full."""
+    *batch, rows, _ = shape
     static = all(isinstance(extent, tirx.IntImm) for extent in (*batch, rows))
-    worth_it = lanes <= NARROW_LANES and columns % lanes == 0
-    return static and worth_it and math.prod(map(int, batch)) > 1
+    return static and columns % lanes == 0 and math.prod(map(int, batch)) > 1
 
 
-def _folded(index: Sequence[tirx.Expr], extents: Sequence[tirx.Expr]) -> tirx.Expr:
+def folded(index: Sequence[tirx.Expr], extents: Sequence[tirx.Expr]) -> tirx.Expr:
     """The number of a place, the last axis counted first."""
     place = index[0]
     for axis, extent in zip(index[1:], extents[1:], strict=True):
@@ -64,8 +68,8 @@ def _folded(index: Sequence[tirx.Expr], extents: Sequence[tirx.Expr]) -> tirx.Ex
     return place
 
 
-def _unfolded(place: tirx.Expr, extents: Sequence[tirx.Expr]) -> list[tirx.Expr]:
-    """The inverse of ``_folded``."""
+def unfolded(place: tirx.Expr, extents: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+    """The inverse of ``folded``."""
     index = []
     for extent in reversed(extents[1:]):
         index.append(tirx.floormod(place, extent))

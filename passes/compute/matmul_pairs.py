@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
 from . import TILE_SLACK, WORKLOAD
-from .matmul import PANEL_SLACK, aligned, broadcast, original, permuted
+from .matmul import (
+    PANEL_SLACK,
+    aligned,
+    broadcast,
+    folded,
+    may_be_one_matrix,
+    original,
+    permuted,
+    unfolded,
+)
 from .pairs import MATMUL_TILES, bits, is_new, join_pair, load_pair, pair_product, pair_start
 
 KIND = "matmul_packed"
@@ -31,20 +41,24 @@ def _slack(depth: int) -> int:
 def matmul_packed_pairs(x: te.Tensor, w: te.Tensor, columns: int, depth: int = 2) -> te.Tensor:
     """x [..., M, K] times w, a [K, columns] matrix as pairs [columns/v, pairs, v]: [..., M, columns].
 
-    ``depth`` is that of ``layout.pack_matmul_weight``.
+    ``depth`` is that of ``layout.pack_matmul_weight``. On tiles, several matrices are taken as one: its rows
+    fill more tiles, and it meets every panel once.
     """
-    *batch, rows, K = x.shape
     panels, pairs, v = w.shape
+    one = depth > 2 and may_be_one_matrix(x.shape, columns, int(v))
+    *batch, rows = [math.prod(map(int, x.shape[:-1]))] if one else x.shape[:-1]
     k = te.reduce_axis((0, pairs), "k")
 
     def multiply(*index: tirx.Var) -> tirx.Expr:
         *outer, m, panel, lane = index
-        pair = load_pair(x, [*outer, tirx.min(m, rows - 1), pair_start(k, int(K), depth)])
+        row = tirx.min(m, rows - 1)
+        place = unfolded(row, x.shape[:-1]) if one else [*outer, row]
+        pair = load_pair(x, [*place, pair_start(k, int(x.shape[-1]), depth)])
         return te.sum(pair_product(pair, w[panel, k, lane]), axis=k)
 
     shape = (*batch, rows + _slack(depth), panels, v)
     acc = te.compute(shape, multiply, name="matmul_packed", attrs={WORKLOAD: _kind(depth)})
-    return _crop(acc, (*batch, rows, columns), int(v))
+    return _crop(acc, (*x.shape[:-1], columns), int(v), one)
 
 
 def matmul_batched_pairs(
@@ -108,9 +122,12 @@ def _panel(
     return panel
 
 
-def _crop(acc: te.Tensor, shape: Sequence[tirx.Expr], lanes: int) -> te.Tensor:
+def _crop(acc: te.Tensor, shape: Sequence[tirx.Expr], lanes: int, one: bool = False) -> te.Tensor:
+    """``acc`` without what goes beyond ``shape``; it is ``one`` matrix with the rows of all."""
+
     def crop(*index: tirx.Var) -> tirx.Expr:
         *row, n = index
-        return acc(*row, tirx.floordiv(n, lanes), tirx.floormod(n, lanes))
+        place = [folded(row, shape[:-1])] if one else row
+        return acc(*place, tirx.floordiv(n, lanes), tirx.floormod(n, lanes))
 
     return te.compute(shape, crop, name="crop")

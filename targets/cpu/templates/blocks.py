@@ -182,6 +182,28 @@ def _same_domain(sch: Schedule, first: SBlockRV, block: SBlockRV) -> bool:
     return is_spatial(sch, block) and next(shapes) == next(shapes)
 
 
+def take_rows_as_anchor_does(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> None:
+    """Has the epilogue ``last`` go over several matrices as over one where ``anchor`` does so."""
+    extents = loop_extents(sch, last)
+    if len(extents) <= len(loop_extents(sch, anchor)) - 2:
+        return  # the anchor has two loops more: one over lanes, one that it reduces
+
+    def one_matrix(*index: tirx.Var) -> tuple[tirx.Expr, tirx.Expr]:
+        row = index[0]
+        for extent, axis in zip(extents[1:-1], index[1:-1], strict=True):
+            row = row * extent + axis
+        return row, index[-1]
+
+    dtype = str(sch.get(sch.get_loops(last)[0]).loop_var.ty.dtype)
+    sch.transform_block_layout(last, tirx.IndexMap.from_func(one_matrix, len(extents), index_dtype=dtype))
+
+
+def all_rows(sch: Schedule, crop: SBlockRV) -> int | None:
+    """Of all matrices together."""
+    *extents, _ = loop_extents(sch, crop)
+    return None if None in extents else math.prod(extent for extent in extents if extent is not None)
+
+
 def parallelise(sch: Schedule, loops: list[LoopRV]) -> LoopRV:
     """Fuses ``loops`` into one whose iterations run on all threads.
 

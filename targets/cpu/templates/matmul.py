@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..machine import Machine
 from ..prefetch import PanelSweep, RowTiles, mark_prefetch
-from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest
+from .blocks import (
+    all_rows,
+    anchor_block,
+    inline_epilogue,
+    is_parameter,
+    loop_extents,
+    parallelise_nest,
+    take_rows_as_anchor_does,
+)
 from .half_sums import accumulate_half_sums, multiplication_of
 from .register_kernel import STAGING_STEPS, accumulate, lanes_must_be_unrolled, place_tile
 from .register_tile import RegisterTile, TileProblem, best_tile, tiles
@@ -76,7 +82,7 @@ class MatmulTemplate:
         (crop,) = sch.get_consumers(anchor)
         *matrices, rows, columns = loop_extents(sch, crop)
         if len(matrices) > len(batch):
-            rows = _all_rows(sch, crop)
+            rows = all_rows(sch, crop)
         if lanes is None:
             return None
         whole = panels is not None and columns == panels * lanes
@@ -122,28 +128,6 @@ class MatmulTemplate:
         sweep = _sweep(workload, config.tile, config.row_block)
         if config.prefetch and sweep is not None:
             mark_prefetch(sch, reduction[-1], sweep)
-
-
-def _take_rows_as_anchor_does(sch: Schedule, anchor: SBlockRV, last: SBlockRV) -> None:
-    """Has the epilogue ``last`` go over several matrices as over one where ``anchor`` does so."""
-    extents = loop_extents(sch, last)
-    if len(extents) <= len(loop_extents(sch, anchor)) - 2:
-        return  # the anchor has two loops more: one over lanes, one that it reduces
-
-    def one_matrix(*index: tirx.Var) -> tuple[tirx.Expr, tirx.Expr]:
-        row = index[0]
-        for extent, axis in zip(extents[1:-1], index[1:-1], strict=True):
-            row = row * extent + axis
-        return row, index[-1]
-
-    dtype = str(sch.get(sch.get_loops(last)[0]).loop_var.ty.dtype)
-    sch.transform_block_layout(last, tirx.IndexMap.from_func(one_matrix, len(extents), index_dtype=dtype))
-
-
-def _all_rows(sch: Schedule, crop: SBlockRV) -> int | None:
-    """Of all matrices together."""
-    *extents, _ = loop_extents(sch, crop)
-    return None if None in extents else math.prod(extent for extent in extents if extent is not None)
 
 
 def _problem(workload: MatmulWorkload) -> TileProblem:
@@ -193,7 +177,7 @@ def _prefetchable(workload: MatmulWorkload, tile: RegisterTile, row_block: int) 
 def _tile(
     sch: Schedule, anchor: SBlockRV, last: SBlockRV, workload: MatmulWorkload, config: MatmulConfig
 ) -> None:
-    _take_rows_as_anchor_does(sch, anchor, last)
+    take_rows_as_anchor_does(sch, anchor, last)
     *batch, m, n = sch.get_loops(last)
     unrolled = lanes_must_be_unrolled(sch, last, n)
     m, m_inner = sch.split(m, [None, config.tile.rows])

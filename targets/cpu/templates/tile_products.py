@@ -20,7 +20,16 @@ from ....passes.compute.pairs import CONV2D_TILES, MATMUL_TILES, TILE_ROWS
 from ..machine import Machine
 from ..tile_costs import ACCUMULATORS, TileConfig, TileWorkload, cycles
 from ..tile_instructions import TILE_LANES, TilePlan, mark_tiles
-from .blocks import anchor_block, inline_epilogue, is_parameter, loop_extents, parallelise_nest, unroll_all
+from .blocks import (
+    all_rows,
+    anchor_block,
+    inline_epilogue,
+    is_parameter,
+    loop_extents,
+    parallelise_nest,
+    take_rows_as_anchor_does,
+    unroll_all,
+)
 from .register_kernel import lanes_must_be_unrolled
 from .spatial import schedule_rest
 
@@ -32,7 +41,7 @@ class TileProductTemplate:
     """See the module's description."""
 
     name = "tile_product"
-    version = 2
+    version = 3
 
     def matches(self, sch: Schedule) -> TileWorkload | None:
         for kind, describe in ((CONV2D_TILES, _conv2d_workload), (MATMUL_TILES, _matmul_workload)):
@@ -60,6 +69,8 @@ class TileProductTemplate:
         last = inline_epilogue(sch, anchor)
         schedule_rest(sch, anchor, last)
         is_conv2d = workload.kind == CONV2D_TILES
+        if not is_conv2d:
+            take_rows_as_anchor_does(sch, anchor, last)
         at = (_split_conv2d if is_conv2d else _split_matmul)(sch, last, workload, config)
         axes = len(sch.get(anchor).iter_vars)
         sch.set_scope(anchor, 0, "local")
@@ -91,7 +102,9 @@ def _pairs_a_step(pairs: int) -> int:
 def _matmul_workload(sch: Schedule, anchor: SBlockRV) -> TileWorkload | None:
     *batch, _, panels, lanes, pairs = loop_extents(sch, anchor)
     (crop,) = sch.get_consumers(anchor)
-    *_, rows, columns = loop_extents(sch, crop)
+    *matrices, rows, columns = loop_extents(sch, crop)
+    if len(matrices) > len(batch):
+        rows = all_rows(sch, crop)
     if panels is None or lanes is None or pairs is None:
         return None
     whole = columns == panels * lanes

@@ -102,7 +102,8 @@ def random_workload(generator: np.random.Generator) -> Workload:
     kind = generator.choice(["dense", "scores", "convolution", "convolution"])
     if kind == "dense":
         M, K, N = (int(generator.integers(low, high)) for low, high in ((1, 100), (32, 140), (1, 100)))
-        return dense(generator, *([3] if generator.random() < 0.2 else []), M, K, N)
+        batch = [int(extent) for extent in generator.integers(1, 5, size=generator.integers(3))]
+        return dense(generator, *batch, M, K, -(-N // 32) * 32 if generator.random() < 0.5 else N)
     if kind == "scores":
         return random_scores(generator)
     inputs = int(generator.integers(1, 5) if generator.random() < 0.2 else generator.integers(5, 70))
@@ -292,15 +293,16 @@ def test_sweeps_have_as_many_tasks(width: int) -> None:
     assert all(-(-width // point.task) % point.sweep == 0 for point in points if point.sweep)
 
 
-def scheduled_product(rows: int | tirx.Var) -> tirx.PrimFunc:
-    x, w = te.placeholder((rows, 768), "bfloat16", name="x"), te.placeholder((24, 384, 32), "int32", name="w")
+def scheduled_product(*rows: int | tirx.Var) -> tirx.PrimFunc:
+    x = te.placeholder((*rows, 768), "bfloat16", name="x")
+    w = te.placeholder((24, 384, 32), "int32", name="w")
     function = te.create_prim_func([x, w, matmul_packed_pairs(x, w, 768, TILE_DEPTH)])
     return schedule_kernel(function, resolve(TARGET).machine).function
 
 
 def scheduled_convolution(size: int, window: int, stride: int) -> tirx.PrimFunc:
     x = te.placeholder((1, 4, size, size, 32), "bfloat16", name="x")
-    w = te.placeholder((4, window, window, 64, 32), "int32", name="w")
+    w = te.placeholder((4, 4, window, window, 16, 32), "int32", name="w")
     geometry = Conv2dGeometry((stride, stride), (window // 2,) * 4, (1, 1), 1)
     function = te.create_prim_func([x, w, conv2d_tiles(x, w, geometry, channels=128)])
     return schedule_kernel(function, resolve(TARGET).machine).function
@@ -319,6 +321,7 @@ def loops(function: tirx.PrimFunc) -> list[tirx.For]:
 
 KERNELS = [
     *(scheduled_product(rows) for rows in (32, 128, 197)),
+    scheduled_product(1, 14, 14),  # as one matrix; rows of 14 would meet four columns, one tile at a time
     *(
         scheduled_convolution(*numbers)
         for numbers in ((56, 1, 1), (56, 3, 1), (28, 3, 2), (14, 3, 1), (7, 3, 1))
@@ -336,6 +339,17 @@ def test_each_loaded_tile_takes_part_in_two_products(kernel: tirx.PrimFunc) -> N
 def test_tiles_are_configured_once_by_each_thread(kernel: tirx.PrimFunc) -> None:
     assert instructions(kernel)["ldtilecfg"] == instructions(kernel)["tilerelease"] == 1
     assert not any(instructions(loop.body)["ldtilecfg"] for loop in loops(kernel))
+
+
+def test_rows_of_several_matrices_fill_tiles_together() -> None:
+    """49 rows take four tiles; those of seven matrices would take seven."""
+    together, alone = (instructions(scheduled_product(*rows)) for rows in ((7, 7), (49,)))
+    assert together == alone
+
+
+def test_the_window_is_inside_so_that_its_places_find_their_operands_in_the_cache() -> None:
+    step = next(loop for loop in loops(scheduled_convolution(14, 3, 1)) if loop.loop_var.name == "v_block")
+    assert [loop.loop_var.name for loop in loops(step.body)] == ["v_s", "v_r"]
 
 
 def test_the_next_panel_is_fetched_while_tiles_are_multiplied() -> None:
