@@ -18,9 +18,11 @@ from .run_kernels import compare_results
 
 _RUNS_IN_TURN = 4
 _LEAST_TURNS, _MOST_TURNS = 3, 60
-# Models that take longer run once in a turn, and in one turn at least.
+# Models that take longer run once in a turn; two turns in each of several processes prove something.
 _SLOW_RUN_SECONDS = 0.5
-_PATIENCE_SECONDS = 60.0
+_LEAST_SLOW_TURNS = 2
+# For each artifact: of slow ones, the first run and the least turns.
+_PATIENCE_SECONDS = 30.0
 # Errors of kernels add up from layer to layer.
 _LOOSER = 10.0
 ROUNDING = {"bf16": 2.0**-7, "fp16": 2.0**-10}
@@ -36,7 +38,7 @@ def time_whole_runs(
     are to blame.
     """
     with claimed_cpus(options.threads) as cpus:
-        calls = IsolatedCalls(run_in_turns, _PATIENCE_SECONDS + 4 * seconds)
+        calls = IsolatedCalls(run_in_turns, _PATIENCE_SECONDS * max(2, len(artifacts)) + 4 * seconds)
         (answer,) = calls([(tuple(artifacts), dict(inputs), seconds, options, cpus)])
     if not isinstance(answer, Failure):
         return answer
@@ -71,7 +73,7 @@ def run_in_turns(
     slow = time.monotonic() - started > _SLOW_RUN_SECONDS * len(executables)
     deadline = time.monotonic() + seconds
     for number in range(_MOST_TURNS):
-        if number >= (1 if slow else _LEAST_TURNS) and time.monotonic() > deadline:
+        if number >= (_LEAST_SLOW_TURNS if slow else _LEAST_TURNS) and time.monotonic() > deadline:
             break
         for i in order.permutation(len(executables)):
             found[i] += _turn(executables[i], inputs, slow)

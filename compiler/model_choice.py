@@ -177,9 +177,12 @@ class ModelChoice:
     def _screen(self, best: Choices, variants: Sequence[Choices]) -> list[tuple[float, Choices]]:
         """By what factor each of ``variants`` is faster than ``best``.
 
-        Changes of the defaults are recorded, as they mean the same in any other session.
+        Changes of the defaults are recorded, as they mean the same in any other session. Where all fail, one
+        may have taken the others along, as they share a process: each is tried again without them.
         """
         default, *found = self._measured([best, *variants], _SCREENING_PROCESSES)
+        if len(variants) > 1 and not any(each.ok for each in found):
+            return [gain for variant in variants for gain in self._screen(best, [variant])]
         self._tried |= {_key(variant) for variant in variants}
         for variant, measured in zip(variants, found, strict=True):
             if not best and len(variant) == 1:

@@ -11,7 +11,7 @@ from ..autotune.isolation import Failure, FailureKind, IsolatedCalls
 from ..autotune.measurement import Knobs, Measurement, RunOptions, Status
 from ..autotune.standings import Standing
 from ..autotune.tuned_kernels import TunedKernels
-from ..runtime import load
+from ..runtime.artifact import Artifact
 from ..runtime.processor import usable_cores
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .model_contest import Build, runs_in_processes
@@ -50,7 +50,7 @@ class ModelVariants:
             built = [path for path, failed in zip(paths, outcomes, strict=True) if failed is None]
             if outcomes[0] is not None:
                 return [outcomes[0]] * len(variants)
-            inputs = sample_inputs(load(paths[0]).inputs, {})
+            inputs = sample_inputs(Artifact(paths[0]).signature.inputs, {})
             measured = iter(runs_in_processes(built, inputs, self.seconds, self.options, processes))
             return [next(measured) if failed is None else failed for failed in outcomes]
 

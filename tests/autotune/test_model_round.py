@@ -13,11 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 import relaxc
 from relaxc.autotune.build_kernel import build_kernel
 from relaxc.autotune.measurement import BuiltKernel, RunOptions, Status
+from relaxc.autotune.median_interval import lower_rank
 from relaxc.autotune.model_round import Contestants, ModelAtHand, RoundError, run_round
-from relaxc.autotune.model_runs import ROUNDING, time_whole_runs
+from relaxc.autotune.model_runs import ROUNDING, run_in_turns, time_whole_runs
 from relaxc.autotune.tasks import Task, extract_tasks
 from relaxc.compiler.driver import PRECISIONS, fuse
 from relaxc.compiler.options import CompileOptions
+from relaxc.runtime.processor import allowed_cpus
 from relaxc.targets.registry import resolve
 
 OPTIONS = RunOptions(threads=1)
@@ -134,6 +136,14 @@ def test_whole_runs_with_other_results_are_wrong(model: ModelAtHand, tmp_path: P
     same, wrong = time_whole_runs([model.artifact, other], model.inputs, 0.05, OPTIONS)
     assert same.ok
     assert wrong.status is Status.WRONG_RESULT
+
+
+def test_few_runs_of_slow_models_are_enough_to_prove_something(
+    model: ModelAtHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relaxc.autotune.model_runs._SLOW_RUN_SECONDS", 0.0)
+    found = run_in_turns([model.artifact] * 2, model.inputs, 0.0, OPTIONS, allowed_cpus())
+    assert all(lower_rank(5 * len(each.seconds)) is not None for each in found)  # five processes decide
 
 
 def test_every_precision_that_rounds_between_kernels_has_a_tolerance() -> None:

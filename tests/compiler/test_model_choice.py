@@ -180,6 +180,23 @@ def test_models_that_fail_are_not_chosen(bench: Bench) -> None:
     assert bench.choose(model)[1] == ["b"]
 
 
+def test_a_model_that_takes_others_along_is_not_taken_for_all_of_them(bench: Bench) -> None:
+    class Crashing(Model):
+        """Where one change is among the compared, only the first model, which runs alone then, has times."""
+
+        def compare(self, variants: Sequence[Choices], processes: int) -> list[Measurement]:
+            found = super().compare(variants, processes)
+            if any("a" in each for each in self.seen[-1]):
+                return [found[0], *[Measurement(Status.RUN_ERROR, message="SIGSEGV")] * len(found[1:])]
+            return found
+
+    model = Crashing([A, B, C], lambda by: 1.0 - 0.1 * len(by))
+    outcome, kept = bench.choose(model)
+    assert kept == ["b", "c"]
+    assert outcome is not None
+    assert model.seen[1:4] == [[{}, {"a": 1}], [{}, {"b": 1}], [{}, {"c": 1}]]
+
+
 def test_a_model_that_cannot_be_run_leaves_all_as_it_was(bench: Bench) -> None:
     bench.note_alone(A, Purpose.CONTEST, 1.2)
     with pytest.raises(RoundError, match="another result"):
