@@ -301,19 +301,23 @@ def _sigmoid_of_doubles(call: ir.Call) -> tirx.Expr:
     return tirx.const(1, _dtype(x)) / (tirx.const(1, _dtype(x)) + tirx.exp(-x))
 
 
-def _erf_of_doubles(call: ir.Call) -> tirx.Expr:
-    """The C library's function lane by lane: LLVM has no intrinsic of it, and so no vectors either."""
-    x = call.args[0]
-    lanes = x.ty.dtype.lanes
-    if lanes == 1:
-        return tirx.call_pure_extern("float64", "erf", x)
+def _of_doubles_by_lane(function: str) -> CallLowering:
+    """The C library's ``function``, lane by lane: LLVM has no intrinsic of it, and so no vectors either."""
 
-    def by_lane(vector: tirx.Var) -> tirx.Expr:
-        elements = [tirx.Shuffle([vector], [lane]) for lane in range(lanes)]
-        results = [tirx.call_pure_extern("float64", "erf", element) for element in elements]
-        return tirx.Shuffle(results, list(range(lanes)))
+    def lower(call: ir.Call) -> tirx.Expr:
+        x = call.args[0]
+        lanes = x.ty.dtype.lanes
+        if lanes == 1:
+            return tirx.call_pure_extern("float64", function, x)
 
-    return _let(x, by_lane)
+        def by_lane(vector: tirx.Var) -> tirx.Expr:
+            elements = [tirx.Shuffle([vector], [lane]) for lane in range(lanes)]
+            results = [tirx.call_pure_extern("float64", function, element) for element in elements]
+            return tirx.Shuffle(results, list(range(lanes)))
+
+        return _let(x, by_lane)
+
+    return lower
 
 
 def _own_lowering(op: str) -> CallLowering:
@@ -336,9 +340,9 @@ _LOWERINGS: dict[str, tuple[Lowering, CallLowering]] = {
     "tirx.exp": (exp, _own_lowering("tirx.exp")),
     "tirx.sigmoid": (sigmoid, _sigmoid_of_doubles),
     "tirx.tanh": (tanh, _own_lowering("tirx.tanh")),
-    "tirx.erf": (erf, _erf_of_doubles),
+    "tirx.erf": (erf, _of_doubles_by_lane("erf")),
     "tirx.log": (log, _own_lowering("tirx.log")),
-    "tirx.log1p": (log1p, _own_lowering("tirx.log1p")),
+    "tirx.log1p": (log1p, _of_doubles_by_lane("log1p")),
 }
 ELEMENTARY_FUNCTIONS = frozenset(_LOWERINGS)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tvm
 from tvm import relax, te, tirx
+from tvm.s_tir import Schedule
 
 from relaxc.targets.cpu.tir_pipeline import TIR_PIPELINE
 from tests.targets.kernel_workloads import CompiledWorkloads, Workload
@@ -164,3 +165,17 @@ def test_lanes_are_computed_at_once(name: str) -> None:
     function = tirx.PrimFunc([x, y], loop)
     lowered = tirx.transform.VectorizeLoop()(tvm.IRModule({"main": function}))
     assert not isinstance(lowered["main"].body, tirx.For)
+
+
+@pytest.mark.parametrize(("name", "exact"), [("erf", np.vectorize(math.erf)), ("log1p", np.log1p)])
+def test_doubles_are_computed_lane_by_lane_where_llvm_has_no_vectors(
+    name: str, exact: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    x = te.placeholder((16,), "float64", name="x")
+    result = te.compute((16,), lambda i: getattr(tirx, name)(tirx.exp(-tirx.abs(x(i)))), name="y")
+    schedule = Schedule(te.create_prim_func([x, result]))
+    schedule.vectorize(schedule.get_loops("y")[0])
+    library = tirx.build(schedule.mod, tvm.target.Target("llvm"), pipeline=TIR_PIPELINE)
+    numbers, computed = np.linspace(-3, 3, 16), tvm.runtime.tensor(np.zeros(16))
+    library["main"](tvm.runtime.tensor(numbers), computed)
+    np.testing.assert_allclose(computed.numpy(), exact(np.exp(-np.abs(numbers))), rtol=1e-14)
