@@ -14,6 +14,7 @@ from ..node import Node
 from ..precision import widened
 from ..registry import converts
 from ..tabulate import tabulate
+from .matrix_contraction import MatrixContraction, matrix_contraction
 
 
 @converts("Einsum")
@@ -24,6 +25,9 @@ def einsum(node: Node) -> Expr:
     terms, ellipsis = _with_ellipsis(left.split(","), ranks)
     result = right.replace("...", ellipsis) if arrow else _implicit_result(terms, ellipsis)
     extents = _extents(node, terms)
+    contraction = matrix_contraction(terms, result)
+    if contraction is not None and _is_product(node, terms, contraction):
+        return contraction.compute(node.builder, node.tensor(0), node.tensor(1), extents)
     summed = [axis for axis in extents if axis not in result]
 
     def compute(*operands: te.Tensor) -> te.Tensor:
@@ -42,6 +46,20 @@ def einsum(node: Node) -> Expr:
         return tabulate([extents[axis] for axis in result], element, name="einsum")
 
     return widened(node.builder, lambda *x: node.te(compute, *x, name="einsum"), *node.tensors())
+
+
+def _is_product(node: Node, terms: list[str], contraction: MatrixContraction) -> bool:
+    """Whether there are kernels for products of the operands' type, and extents agree as those want it."""
+    shapes = [dict(zip(term, node.shape(index), strict=True)) for index, term in enumerate(terms)]
+    equal = node.extents.equal
+
+    def agrees(letter: str) -> bool:
+        a, b = (shape[letter] for shape in shapes)
+        return equal(a, b) or (letter in contraction.batch and (equal(a, 1) or equal(b, 1)))
+
+    types = {node.builder.dtype(tensor) for tensor in node.tensors()}
+    alike = len(types) == 1 and types <= {"float32", "float16", "bfloat16"}
+    return alike and all(agrees(letter) for letter in contraction.batch + contraction.summed)
 
 
 def _at(place: Any, extent: Any) -> Any:

@@ -211,6 +211,12 @@ PLACED: list[Case] = [
     ("ScatterElements", [f32(3, 4), i64([0, -1, 2, 1]), f32(1, 4)], {"axis": 0}),
     ("ScatterElements", [f32(3, 4), i64([0, 0, 2, 1]), f32(1, 4)], {"axis": 1, "reduction": "add"}),
     ("Einsum", [f32(2, 3, 4), f32(2, 4, 5)], {"equation": "bij,bjk->bik"}),
+    ("Einsum", [f32(2, 3, 4), f32(2, 5, 4)], {"equation": "bij,bkj->bik"}),
+    ("Einsum", [f32(2, 5, 4), f32(2, 3, 4)], {"equation": "bkj,bij->bik"}),
+    ("Einsum", [f32(1, 3, 2, 4), f32(5, 7, 2, 4)], {"equation": "bthd,bshd->bhts"}),
+    ("Einsum", [f32(2, 3, 4, 5), K(f32(5, 4, 2, 6))], {"equation": "abkj,jkhd->hbad"}),
+    ("Einsum", [f32(3, 2, 4), f32(1, 4, 5)], {"equation": "...j,...jk->...k"}),
+    ("Einsum", [f32(2, 1), f32(4, 5)], {"equation": "ij,jk->ik"}),
     ("Einsum", [f32(3, 3)], {"equation": "ii"}),
     ("Einsum", [f32(2, 3, 4), f32(4, 5)], {"equation": "...j,jk"}),
 ]
