@@ -165,12 +165,15 @@ def _as_rows(data: relax.Expr, axes: Sequence[int]) -> list[tirx.Expr] | None:
     """The shape of ``data`` with ``axes`` as one, behind at least one other.
 
     None unless they are the last ones. Several must be of known extents: others would no longer be spelled as
-    neighbouring kernels spell them.
+    neighbouring kernels spell them. Rows of several that hold no vector gain nothing.
     """
     shape = list(data.ty.shape)
     others, extents = shape[: len(shape) - len(axes)], shape[len(shape) - len(axes) :]
     known = [int(extent) for extent in extents if isinstance(extent, tirx.IntImm)]
-    if not axes or axes[0] != len(others) or (len(axes) > 1 and len(known) < len(axes)):
+    if not axes or axes[0] != len(others):
+        return None
+    short = bool(others) and math.prod(known) < rows.ROW_LANES
+    if len(axes) > 1 and (len(known) < len(axes) or short):
         return None
     length = extents[0] if len(axes) == 1 else tirx.IntImm("int64", math.prod(known))
     return [*(others or [tirx.IntImm("int64", 1)]), length]

@@ -90,6 +90,7 @@ def test_several_last_axes_are_reduced_as_one(
         (lambda x: relax.op.nn.softmax(x, axis=0), (3, 40), "float64"),
         (lambda x: relax.op.nn.log_softmax(x, axis=1), (3, 40, 2), "float32"),
         (lambda x: relax.op.mean(x), (3, "n"), "float32"),
+        (lambda x: relax.op.sum(x, axis=[1, 2]), (40, 3, 3), "float32"),
         (lambda x: relax.op.max(x, axis=[0]), (3, 40), "int32"),
     ],
 )
