@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ..passes.compute.winograd import Tiling
 from ..passes.fuse_separable_conv2d import ChainExtents
 from ..passes.lower_strassen_matmul import MatmulExtents
 from ..passes.lower_winograd_conv2d import Conv2dExtents
-from ..targets.cpu import chain_algorithms, matmul_algorithms
-from ..targets.cpu.conv2d_algorithms import algorithm_knobs, algorithm_of, identify_choice
+from ..targets.cpu import chain_algorithms, conv2d_algorithms, matmul_algorithms
 from ..targets.cpu.kernel_identity import KernelIdentity
 from .measurement import Knobs
 from .records import Record, TargetKey, read_records
 from .standings import Standing, standings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -50,34 +53,28 @@ class TunedKernels:
 
     def algorithm(self, extents: Conv2dExtents, default: Tiling | None) -> Tiling | None:
         """The champion among a convolution's algorithms; ``default`` if there is none."""
-        choice = identify_choice(extents)
-        knobs = self.knobs(choice, algorithm_knobs(default))
-        if knobs is None:
-            return default
-        try:
-            return algorithm_of(knobs, extents)
-        except ValueError as error:
-            self.refuse(choice, str(error))
-            return default
+        choice, knobs = conv2d_algorithms.identify_choice(extents), conv2d_algorithms.algorithm_knobs(default)
+        return self._chosen(choice, knobs, default, partial(conv2d_algorithms.algorithm_of, extents=extents))
 
     def strassen(self, extents: MatmulExtents) -> bool:
         """Whether Strassen's algorithm is champion for a product."""
         choice = matmul_algorithms.identify_choice(extents)
-        knobs = self.knobs(choice, matmul_algorithms.DIRECT)
-        try:
-            return knobs is not None and matmul_algorithms.by_strassen(knobs)
-        except ValueError as error:
-            self.refuse(choice, str(error))
-            return False
+        return self._chosen(choice, matmul_algorithms.DIRECT, False, matmul_algorithms.by_strassen)
 
     def chain(self, extents: ChainExtents, default: bool) -> bool:
         """Whether one kernel is champion for a chain; ``default`` if nothing is."""
-        choice = chain_algorithms.identify_choice(extents)
-        knobs = self.knobs(choice, chain_algorithms.algorithm_knobs(default))
+        choice, knobs = chain_algorithms.identify_choice(extents), chain_algorithms.algorithm_knobs(default)
+        return self._chosen(choice, knobs, default, chain_algorithms.is_fused)
+
+    def _chosen(
+        self, choice: KernelIdentity, default_knobs: Knobs, default: T, parse: Callable[[Knobs], T]
+    ) -> T:
+        """The champion among an operator's algorithms; ``default`` where none is usable."""
+        knobs = self.knobs(choice, default_knobs)
         if knobs is None:
             return default
         try:
-            return chain_algorithms.is_fused(knobs)
+            return parse(knobs)
         except ValueError as error:
             self.refuse(choice, str(error))
             return default

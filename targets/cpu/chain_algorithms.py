@@ -6,11 +6,10 @@ one wrote, which the cost model only guesses.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from ...passes.fuse_separable_conv2d import ChainExtents
-from .kernel_identity import KernelIdentity
+from .kernel_identity import KernelIdentity, identify_operator
 from .machine import Machine
 from .separable_costs import choose_chain, is_tileable
 from .templates.conv2d import Conv2dTemplate
@@ -51,5 +50,4 @@ def is_fused(knobs: Mapping[str, int]) -> bool:
 
 def identify_choice(extents: ChainExtents) -> KernelIdentity:
     """The key under which records keep the choice."""
-    text = " ".join(f"{name}={value}" for name, value in vars(extents).items())
-    return KernelIdentity(CHOICE, VERSION, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return identify_operator(CHOICE, VERSION, extents)

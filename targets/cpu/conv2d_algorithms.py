@@ -6,12 +6,11 @@ extents alone are what a choice is made for.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from ...passes.compute.winograd import Tiling
 from ...passes.lower_winograd_conv2d import Conv2dExtents
-from .kernel_identity import KernelIdentity
+from .kernel_identity import KernelIdentity, identify_operator
 from .machine import Machine
 from .templates.conv2d import Conv2dTemplate
 from .templates.winograd_conv2d import WinogradConv2dTemplate
@@ -48,8 +47,7 @@ def algorithms(extents: Conv2dExtents, machine: Machine) -> list[Tiling | None]:
 
 def identify_choice(extents: Conv2dExtents) -> KernelIdentity:
     """The key under which records keep the choice."""
-    text = " ".join(f"{name}={value}" for name, value in vars(extents).items())
-    return KernelIdentity(CHOICE, VERSION, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return identify_operator(CHOICE, VERSION, extents)
 
 
 def algorithm_knobs(tiling: Tiling | None) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import tvm_ffi
@@ -34,3 +35,9 @@ def identify(function: tirx.PrimFunc, template: Template) -> KernelIdentity:
     nameless = function.with_attr("global_symbol", "")
     structure = int(tvm_ffi.structural_hash(nameless)) & (2**64 - 1)
     return KernelIdentity(template.name, template.version, f"{structure:016x}")
+
+
+def identify_operator(choice: str, version: int, extents: object) -> KernelIdentity:
+    """The key of a choice of algorithms for an operator whose ``extents`` are a data class of integers."""
+    text = " ".join(f"{name}={value}" for name, value in vars(extents).items())
+    return KernelIdentity(choice, version, hashlib.sha256(text.encode()).hexdigest()[:16])

@@ -6,11 +6,10 @@ errors are bounded by the norms of the matrices, not element by element.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from ...passes.lower_strassen_matmul import MatmulExtents
-from .kernel_identity import KernelIdentity
+from .kernel_identity import KernelIdentity, identify_operator
 from .templates.matmul import MatmulTemplate
 from .templates.strassen_matmul import StrassenMatmulTemplate
 
@@ -49,5 +48,4 @@ def by_strassen(knobs: Mapping[str, int]) -> bool:
 
 def identify_choice(extents: MatmulExtents) -> KernelIdentity:
     """The key under which records keep the choice."""
-    text = " ".join(f"{name}={value}" for name, value in vars(extents).items())
-    return KernelIdentity(CHOICE, VERSION, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return identify_operator(CHOICE, VERSION, extents)
