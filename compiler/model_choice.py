@@ -150,16 +150,18 @@ class ModelChoice:
 
     def _variants(self, best: Choices) -> list[Choices]:
         """All that won alone together, then ``best`` with one choice changed: those made already first."""
-        together = {s.task.kernel: knobs for s in champions(self.session) if (knobs := _knobs_of(s))}
-        variants: list[Choices] = [{**best, **together}]
+        variants: list[Choices] = [{**best, **self._won_alone()}]
         variants += [_without(best, kernel) for kernel in best]
         variants += [
             {**best, state.task.kernel: state.task.space.knobs(point)}
             for state, point in self._alternatives()
         ]
-        return [
-            variant for number, variant in enumerate(variants) if variant not in [best, *variants[:number]]
-        ]
+        return _distinct([best, *variants])[1:]
+
+    def _won_alone(self) -> Choices:
+        """The champions."""
+        won = ((state.task.kernel, state.standing) for state in champions(self.session))
+        return {kernel: standing.knobs for kernel, standing in won if standing and standing.knobs}
 
     def _is_new(self, variant: Choices, known: Sequence[tuple[float, Choices]]) -> bool:
         return _key(variant) not in self._tried and all(variant != choices for _, choices in known)
@@ -205,8 +207,7 @@ class ModelChoice:
 
     def _conclude(self, best: Choices) -> ChosenAlgorithms | None:
         """Whole runs with the defaults, with ``best`` and with what else won alone decide, in records."""
-        won_alone = {s.task.kernel: knobs for s in champions(self.session) if (knobs := _knobs_of(s))}
-        others = {kernel: knobs for kernel, knobs in won_alone.items() if kernel not in best}
+        others = {kernel: knobs for kernel, knobs in self._won_alone().items() if kernel not in best}
         if not best and not others:
             return None
         variants = _distinct([{}, best, {**best, **others}])
@@ -256,10 +257,6 @@ def _without(choices: Choices, kernel: KernelIdentity) -> Choices:
 
 def _key(choices: Choices) -> frozenset[tuple[KernelIdentity, tuple[int, ...]]]:
     return frozenset((kernel, tuple(knobs.values())) for kernel, knobs in choices.items())
-
-
-def _knobs_of(state: TaskState) -> Knobs | None:
-    return None if state.standing is None else state.standing.knobs
 
 
 def _confirmed(state: TaskState) -> bool:
